@@ -1,0 +1,5 @@
+"""The languages Kiln knows: the registry accepts these ids, the compiler has a folder for each."""
+
+from typing import Final
+
+LANGUAGES: Final = ("assemblyscript",)

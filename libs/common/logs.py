@@ -1,0 +1,63 @@
+"""Structured logs: one line of JSON per event on stderr, with the request id of the call being served.
+
+Events are named and carry fields; never source, payloads or secrets.
+"""
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from functools import partial
+from typing import Any
+
+import orjson
+import structlog
+
+from libs.common import request
+
+
+def configure(service: str, level: str) -> None:
+    """Sets up logging for this process.
+
+    Args:
+        service: Stands in every line.
+        level: `debug`, `info`, `warning` or `error`.
+    """
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            partial(_with_context, service),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(serializer=_to_json),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(handlers=[_ToStructlog()], level=logging.WARNING, force=True)
+
+
+def logger() -> Any:
+    """The logger; `logger().info("event_name", field=value)`."""
+    return structlog.get_logger()
+
+
+def _with_context(service: str, _: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    event["service"] = service
+    if identity := request.request_id.get():
+        event.setdefault("request_id", identity)
+    return event
+
+
+def _to_json(event: Any, **_: Any) -> bytes:
+    # Fields of any type must never break a log line.
+    return orjson.dumps(event, default=repr)
+
+
+class _ToStructlog(logging.Handler):
+    """Carries what libraries log by the standard module into our lines."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        write = logger().error if record.levelno >= logging.ERROR else logger().warning
+        write("library_log", library=record.name, message=record.getMessage(), exc_info=record.exc_info)

@@ -1,0 +1,42 @@
+"""The one policy table: what each RPC declares beside itself in the protos with `kiln.options.v1.policy`."""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from google.protobuf import descriptor_pool
+from kiln.options.v1 import options_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How calls of one RPC are treated.
+
+    Attributes:
+        deadline_seconds: The longest a call may take; None for streams that stay open.
+        idempotent: Whether the same request may be sent again after a lost answer.
+    """
+
+    deadline_seconds: float | None
+    idempotent: bool
+
+
+# Standard services of gRPC itself (health, reflection) declare nothing of ours.
+_STANDARD = Policy(deadline_seconds=10, idempotent=True)
+_STREAMS_OF_STANDARD = Policy(deadline_seconds=None, idempotent=True)
+
+
+@cache
+def policy_of(method: str) -> Policy:
+    """The policy of an RPC by its wire name `/package.Service/Method`.
+
+    Raises:
+        KeyError: no such RPC is loaded in this process.
+    """
+    service_name, _, method_name = method.removeprefix("/").partition("/")
+    if service_name.startswith("grpc."):
+        return _STREAMS_OF_STANDARD if method_name in ("Watch", "ServerReflectionInfo") else _STANDARD
+    service = descriptor_pool.Default().FindServiceByName(service_name)
+    options: Any = service.methods_by_name[method_name].GetOptions()
+    declared = options.Extensions[options_pb2.policy]
+    return Policy(declared.deadline_seconds or None, declared.idempotent)

@@ -1,0 +1,26 @@
+"""What the platform knows of the call it is serving: carried in context variables, so that logs, records and onward calls share it."""
+
+import re
+import time
+from contextvars import ContextVar
+from typing import Final
+
+from libs.common.ids import uuid7
+
+REQUEST_ID_HEADER: Final = "x-request-id"
+_ACCEPTABLE: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+# By time.monotonic(), in seconds; None where no call is being served.
+deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
+
+
+def accept_request_id(offered: str | None) -> str:
+    """The caller's own id where it is one that may stand in a log line, else a new one."""
+    return offered if offered and _ACCEPTABLE.fullmatch(offered) else str(uuid7())
+
+
+def remaining_seconds() -> float | None:
+    """What is left of the deadline of the call being served; None without one. Never negative."""
+    at = deadline.get()
+    return None if at is None else max(0.0, at - time.monotonic())

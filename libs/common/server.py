@@ -1,0 +1,155 @@
+"""The one server bootstrap: every service is started, drained and stopped here."""
+
+import asyncio
+import gc
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+import grpc
+import uvloop
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from libs.common import logs
+from libs.common.channel import MAX_MESSAGE_BYTES
+from libs.common.errors import KilnError
+from libs.common.interceptors import ServerInterceptor
+from libs.common.logs import logger
+from libs.common.settings import InvalidSettings, ServiceSettings
+
+SERVER_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_metadata_size", 16 * 1024),
+    # Without a limit a client that opens and resets streams costs ten times the CPU (rapid reset).
+    ("grpc.max_concurrent_streams", 1024),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.max_ping_strikes", 3),
+    ("grpc.keepalive_permit_without_calls", 1),
+    # Two servers on one port must clash, not share it.
+    ("grpc.so_reuseport", 0),
+)
+
+T = TypeVar("T")
+
+# Adds a servicer to a server, for instance `partial(registry_pb2_grpc.add_RegistryServicer_to_server, servicer)`.
+Registration = Callable[[grpc.aio.Server], None]
+
+
+def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Runs a service's `main` to its end. Settings that cannot be used end it with exit code 78 (EX_CONFIG of sysexits)."""
+    try:
+        uvloop.run(main())
+    except InvalidSettings as error:
+        print(f"kiln: {error}", file=sys.stderr)
+        raise SystemExit(78) from None
+
+
+async def forever(event: str, step: Callable[[], Awaitable[object]], *, pause_seconds: float) -> None:
+    """Repeats `step` with a pause between, whatever it raises: the loop of every background task.
+
+    Args:
+        event: Names the task in the log line of a failed step.
+        step: Finishes by itself in bounded time, or blocks until there is work.
+        pause_seconds: Waited after each step; ten times as long, at most 5 s, after a failed one.
+    """
+    while True:
+        pause = pause_seconds
+        try:
+            await step()
+        except KilnError as error:
+            logger().warning(event, error=error.message, reason=error.reason)
+            pause = min(5.0, max(0.2, pause_seconds * 10))
+        except Exception as error:
+            logger().error(event, exc_info=error)
+            pause = min(5.0, max(0.2, pause_seconds * 10))
+        await asyncio.sleep(pause)
+
+
+class Service:
+    """One running service: what it opened, its background tasks, and its gRPC server. An async context manager.
+
+    On SIGTERM or SIGINT it says NOT_SERVING, lets calls in flight end, stops the background tasks, and closes what was opened in
+    reverse order.
+    """
+
+    def __init__(self, name: str, settings: ServiceSettings) -> None:
+        logs.configure(name, settings.log_level)
+        self._name = name
+        self._settings = settings
+        self._stack = AsyncExitStack()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._stack.aclose()
+
+    async def open(self, manager: AbstractAsyncContextManager[T]) -> T:
+        """Opens a resource that is closed when the service ends."""
+        return await self._stack.enter_async_context(manager)
+
+    def background(self, loop: Coroutine[Any, Any, None]) -> None:
+        """Starts a background task that lives as long as the service."""
+        self._tasks.append(asyncio.create_task(loop))
+
+    async def serve(self, *registrations: Registration, services: Sequence[str]) -> None:
+        """Serves until told to stop.
+
+        Args:
+            registrations: Each adds one servicer.
+            services: Full names for health and reflection.
+        """
+        server, health_servicer = await start_server(
+            self._settings.listen_address,
+            registrations,
+            services=services,
+            max_concurrent=self._settings.max_concurrent_calls,
+        )
+        logger().info("serving", address=self._settings.listen_address)
+        # What is alive now stays: full collections over it would only stall calls.
+        gc.collect()
+        gc.freeze()
+        await self._stop.wait()
+        logger().info("draining")
+        await health_servicer.enter_graceful_shutdown()
+        await server.stop(self._settings.drain_seconds)
+
+    async def stopped(self) -> None:
+        """Waits until the service is told to stop, for services that serve more than gRPC."""
+        await self._stop.wait()
+
+
+async def start_server(
+    address: str, registrations: Sequence[Registration], *, services: Sequence[str], max_concurrent: int
+) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
+    """Starts a server with health, reflection and the interceptors.
+
+    Raises:
+        OSError: the address cannot be had.
+    """
+    server = grpc.aio.server(interceptors=[ServerInterceptor(max_concurrent=max_concurrent)], options=SERVER_OPTIONS)
+    for register in registrations:
+        register(server)
+    health_servicer = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    reflection.enable_server_reflection([*services, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    try:
+        server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise OSError(f"cannot listen on {address}: is it taken?") from error
+    await server.start()
+    for service in ("", *services):
+        await health_servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
+    return server, health_servicer
