@@ -8,6 +8,9 @@ from typing import Final
 from libs.common.ids import uuid7
 
 REQUEST_ID_HEADER: Final = "x-request-id"
+# The id of the execution that a call makes. Only the gateway makes it, so that a call that had to be sent again names the same execution;
+# what a caller outside sends under this name is dropped.
+EXECUTION_ID_HEADER: Final = "x-execution-id"
 _ACCEPTABLE: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")

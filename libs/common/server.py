@@ -19,7 +19,7 @@ from libs.common.channel import MAX_MESSAGE_BYTES
 from libs.common.errors import KilnError
 from libs.common.interceptors import ServerInterceptor
 from libs.common.logs import logger
-from libs.common.settings import InvalidSettings, ServiceSettings
+from libs.common.settings import InvalidSettings, ProcessSettings, ServiceSettings
 
 SERVER_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -70,17 +70,14 @@ async def forever(event: str, step: Callable[[], Awaitable[object]], *, pause_se
         await asyncio.sleep(pause)
 
 
-class Service:
-    """One running service: what it opened, its background tasks, and its gRPC server. An async context manager.
+class Process:
+    """One running process: what it opened, its background tasks, and when to stop (SIGTERM, SIGINT). An async context manager.
 
-    On SIGTERM or SIGINT it says NOT_SERVING, lets calls in flight end, stops the background tasks, and closes what was opened in
-    reverse order.
+    At its end it stops the background tasks and closes what was opened in reverse order.
     """
 
-    def __init__(self, name: str, settings: ServiceSettings) -> None:
+    def __init__(self, name: str, settings: ProcessSettings) -> None:
         logs.configure(name, settings.log_level)
-        self._name = name
-        self._settings = settings
         self._stack = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
         self._stop = asyncio.Event()
@@ -104,6 +101,18 @@ class Service:
         """Starts a background task that lives as long as the service."""
         self._tasks.append(asyncio.create_task(loop))
 
+    async def stopped(self) -> None:
+        """Waits until the process is told to stop."""
+        await self._stop.wait()
+
+
+class Service(Process):
+    """A process that serves gRPC. When told to stop it says NOT_SERVING and lets calls in flight end first."""
+
+    def __init__(self, name: str, settings: ServiceSettings) -> None:
+        super().__init__(name, settings)
+        self._settings = settings
+
     async def serve(self, *registrations: Registration, services: Sequence[str]) -> None:
         """Serves until told to stop.
 
@@ -118,28 +127,41 @@ class Service:
             max_concurrent=self._settings.max_concurrent_calls,
         )
         logger().info("serving", address=self._settings.listen_address)
-        # What is alive now stays: full collections over it would only stall calls.
-        gc.collect()
-        gc.freeze()
-        await self._stop.wait()
+        freeze()
+        await self.stopped()
         logger().info("draining")
         await health_servicer.enter_graceful_shutdown()
         await server.stop(self._settings.drain_seconds)
 
-    async def stopped(self) -> None:
-        """Waits until the service is told to stop, for services that serve more than gRPC."""
-        await self._stop.wait()
+
+def freeze() -> None:
+    """Keeps what is alive now out of full garbage collections, which would only stall calls; for the moment when serving begins."""
+    gc.collect()
+    gc.freeze()
 
 
 async def start_server(
-    address: str, registrations: Sequence[Registration], *, services: Sequence[str], max_concurrent: int
+    address: str,
+    registrations: Sequence[Registration],
+    *,
+    services: Sequence[str],
+    max_concurrent: int,
+    interceptors: Sequence[grpc.aio.ServerInterceptor] | None = None,
 ) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
     """Starts a server with health, reflection and the interceptors.
+
+    Args:
+        address: `host:port`.
+        registrations: Each adds one servicer.
+        services: Full names for health and reflection.
+        max_concurrent: Calls served at once.
+        interceptors: Instead of `ServerInterceptor`, for a server that does its work itself.
 
     Raises:
         OSError: the address cannot be had.
     """
-    server = grpc.aio.server(interceptors=[ServerInterceptor(max_concurrent=max_concurrent)], options=SERVER_OPTIONS)
+    wrappers = [ServerInterceptor(max_concurrent=max_concurrent)] if interceptors is None else interceptors
+    server = grpc.aio.server(interceptors=wrappers, options=SERVER_OPTIONS)
     for register in registrations:
         register(server)
     health_servicer = health.aio.HealthServicer()

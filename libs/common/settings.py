@@ -40,15 +40,20 @@ class InvalidSettings(Exception):
     """The environment does not hold usable settings; the message says which variable and why."""
 
 
-class ServiceSettings(BaseSettings):
-    """What every service reads."""
+class ProcessSettings(BaseSettings):
+    """What every process reads."""
 
     model_config = SettingsConfigDict(frozen=True, env_prefix=PREFIX, extra="ignore")
 
-    listen_address: str = Field(description="Where the service's gRPC server listens.")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least level that is logged.")
     drain_seconds: float = Field(10, gt=0, description="How long calls in flight may take to end when a service stops.")
     max_concurrent_calls: int = Field(1000, gt=0, description="Calls one server works on at once; more are refused.")
+
+
+class ServiceSettings(ProcessSettings):
+    """What every service behind the gateway reads besides."""
+
+    listen_address: str = Field(description="Where the service's gRPC server listens.")
 
 
 class DatabaseSettings(ServiceSettings):

@@ -28,7 +28,16 @@ TABLE: Final[tuple[tuple[type[KilnError], grpc.StatusCode, int], ...]] = (
 )
 
 # Reasons for which HTTP has a better word than their code's.
-HTTP_BY_REASON: Final = {"ETAG_MISMATCH": 412, "SOURCE_TOO_LARGE": 413, "INPUT_TOO_LARGE": 413, "REQUEST_TOO_LARGE": 413}
+HTTP_BY_REASON: Final = {
+    "METHOD_NOT_ALLOWED": 405,
+    "REQUEST_TIMEOUT": 408,
+    "ETAG_MISMATCH": 412,
+    "SOURCE_TOO_LARGE": 413,
+    "INPUT_TOO_LARGE": 413,
+    "REQUEST_TOO_LARGE": 413,
+    "UNSUPPORTED_MEDIA_TYPE": 415,
+    "HEADERS_TOO_LARGE": 431,
+}
 
 _CODE_OF: Final = {kind: code for kind, code, _ in TABLE}
 _HTTP_OF: Final = {kind: http for kind, _, http in TABLE}

@@ -237,10 +237,12 @@ class RollbackFunctionRequest(_message.Message):
     def __init__(self, id: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
 
 class WatchFunctionsRequest(_message.Message):
-    __slots__ = ("acknowledged_revision",)
-    ACKNOWLEDGED_REVISION_FIELD_NUMBER: _ClassVar[int]
-    acknowledged_revision: int
-    def __init__(self, acknowledged_revision: _Optional[int] = ...) -> None: ...
+    __slots__ = ("function_id", "revision")
+    FUNCTION_ID_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    function_id: str
+    revision: int
+    def __init__(self, function_id: _Optional[str] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class WatchFunctionsResponse(_message.Message):
     __slots__ = ("function", "snapshot_end")

@@ -512,7 +512,7 @@ class RegistryInternalServicer:
 
     def WatchFunctions(self, request_iterator, context):
         """Follows every function. The answer opens with a consistent snapshot ended by `snapshot_end`, then carries whole functions, each
-        with a revision above those before it for that function, with no gap between the two. The watcher acknowledges revisions on the
+        with a revision above those before it for that function, with no gap between the two. The watcher acknowledges each event on the
         request stream; a change answers its own caller once every watcher has acknowledged it or 250 ms have passed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -271,7 +271,7 @@ class RegistryInternalStub:
     def __new__(cls, channel: _aio.Channel) -> RegistryInternalAsyncStub: ...
     WatchFunctions: _grpc.StreamStreamMultiCallable[_registry_pb2.WatchFunctionsRequest, _registry_pb2.WatchFunctionsResponse]
     """Follows every function. The answer opens with a consistent snapshot ended by `snapshot_end`, then carries whole functions, each
-    with a revision above those before it for that function, with no gap between the two. The watcher acknowledges revisions on the
+    with a revision above those before it for that function, with no gap between the two. The watcher acknowledges each event on the
     request stream; a change answers its own caller once every watcher has acknowledged it or 250 ms have passed.
     """
     ResolveVersion: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ResolveVersionRequest, _registry_pb2.ResolveVersionResponse]
@@ -287,7 +287,7 @@ class RegistryInternalAsyncStub(RegistryInternalStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     WatchFunctions: _aio.StreamStreamMultiCallable[_registry_pb2.WatchFunctionsRequest, _registry_pb2.WatchFunctionsResponse]  # type: ignore[assignment]
     """Follows every function. The answer opens with a consistent snapshot ended by `snapshot_end`, then carries whole functions, each
-    with a revision above those before it for that function, with no gap between the two. The watcher acknowledges revisions on the
+    with a revision above those before it for that function, with no gap between the two. The watcher acknowledges each event on the
     request stream; a change answers its own caller once every watcher has acknowledged it or 250 ms have passed.
     """
     ResolveVersion: _aio.UnaryUnaryMultiCallable[_registry_pb2.ResolveVersionRequest, _registry_pb2.ResolveVersionResponse]  # type: ignore[assignment]
@@ -306,7 +306,7 @@ class RegistryInternalServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_registry_pb2.WatchFunctionsResponse], _abc.AsyncIterator[_registry_pb2.WatchFunctionsResponse]]:
         """Follows every function. The answer opens with a consistent snapshot ended by `snapshot_end`, then carries whole functions, each
-        with a revision above those before it for that function, with no gap between the two. The watcher acknowledges revisions on the
+        with a revision above those before it for that function, with no gap between the two. The watcher acknowledges each event on the
         request stream; a change answers its own caller once every watcher has acknowledged it or 250 ms have passed.
         """
 

@@ -1,0 +1,169 @@
+"""`make run`: PostgreSQL and every service on one machine, until Ctrl-C."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from libs.common.settings import InvalidSettings, load
+from libs.common.unprivileged import launcher
+from libs.local.home import Home, HomeInUse, open_home
+from libs.local.postgres import EmbeddedPostgres, PostgresFailed
+from libs.local.settings import Settings
+from libs.local.supervisor import Program, StartFailed, Supervisor
+
+ROOT: Final = Path(__file__).parents[2]
+INNER: Final = ("registry", "compiler", "executor")
+
+
+def say(text: str) -> None:
+    """Tells the person at the terminal."""
+    print(f"kiln: {text}", flush=True)
+
+
+async def run(settings: Settings, home: Home) -> None:
+    """Starts everything, tells when it is up, and stops it on SIGINT or SIGTERM."""
+    began, stop = time.monotonic(), asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    supervisor = Supervisor(home, say)
+    starting = asyncio.create_task(_start_all(settings, home, supervisor))
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            _greet(settings, home, time.monotonic() - began)
+            await stopping
+    finally:
+        say("stopping")
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        await supervisor.stop()
+        say("stopped; the data stays in " + str(home.path))
+
+
+async def _start_all(settings: Settings, home: Home, supervisor: Supervisor) -> None:
+    ports = free_ports(len(INNER) + 1)
+    addresses = {name: f"127.0.0.1:{port}" for name, port in zip(INNER, ports, strict=False)}
+    url = settings.database_url.get_secret_value() if settings.database_url else await _start_postgres(home, ports[-1], supervisor)
+    environment = _environment(settings, url, addresses)
+    inner = [_service(name, environment | {"KILN_LISTEN_ADDRESS": addresses[name]}, addresses[name]) for name in INNER]
+    say("starting registry, compiler, executor and gateway")
+    await asyncio.gather(*(supervisor.start(program) for program in inner))
+    await supervisor.start(_service("gateway", environment, settings.grpc_address))
+
+
+async def _start_postgres(home: Home, port: int, supervisor: Supervisor) -> str:
+    postgres = EmbeddedPostgres(home, port)
+    say("starting PostgreSQL" if (home.postgres / "data").exists() else "setting up PostgreSQL, once for this home")
+    await asyncio.to_thread(postgres.set_up)
+    environment = {"PATH": os.defpath, "LC_ALL": "C.UTF-8"}
+    await supervisor.start(
+        Program("postgres", postgres.command, environment, postgres.wait_until_ready, stop_signal=signal.SIGINT, grace_seconds=30)
+    )
+    return postgres.url
+
+
+def _service(name: str, environment: Mapping[str, str], address: str) -> Program:
+    def command() -> list[str]:
+        return [*launcher(), sys.executable, "-m", f"services.{name}"]
+
+    return Program(name, command, environment, partial(wait_until_serving, address))
+
+
+def _environment(settings: Settings, url: str, addresses: Mapping[str, str]) -> dict[str, str]:
+    """What a service gets: this process's environment, and where the others are."""
+    return {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'libs' / 'gen'}",
+        "KILN_DATABASE_URL": url,
+        "KILN_HTTP_ADDRESS": settings.http_address,
+        "KILN_GRPC_ADDRESS": settings.grpc_address,
+        **{f"KILN_{name.upper()}_ADDRESS": address for name, address in addresses.items()},
+    }
+
+
+async def wait_until_serving(address: str) -> None:
+    """Returns once the gRPC server there says it serves."""
+    async with grpc.aio.insecure_channel(address, options=[("grpc.max_reconnect_backoff_ms", 200)]) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        while True:
+            try:
+                answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=1)
+                if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                    return
+            except grpc.aio.AioRpcError:
+                pass
+            await asyncio.sleep(0.05)
+
+
+def free_ports(count: int) -> list[int]:
+    """Loopback ports that nothing listens on now."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [int(one.getsockname()[1]) for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def taken(addresses: Sequence[tuple[str, str]]) -> str | None:
+    """Says which of the addresses, each with its setting, cannot be listened on; None when all can."""
+    for variable, address in addresses:
+        host, _, port = address.rpartition(":")
+        try:
+            socket.create_server((host, int(port))).close()
+        except OSError as error:
+            return f"cannot listen on {address} ({error.strerror}); is another run using it? Stop that, or set {variable} to another"
+    return None
+
+
+def _greet(settings: Settings, home: Home, seconds: float) -> None:
+    http = f"http://{settings.http_address}"
+    print(
+        f"""
+Kiln is up after {seconds:.1f} s.
+
+  REST          {http}          (description: {http}/openapi.json)
+  gRPC          {settings.grpc_address}                 (grpcurl -plaintext {settings.grpc_address} list)
+  data, logs    {home.path}
+
+Try it:
+
+  curl -s {http}/functions -H 'Content-Type: application/json' -d \\
+    '{{"name":"hello","language":"assemblyscript","source":"export function handle(input: string): string {{ return input; }}"}}'
+  curl -s {http}/functions/hello/execute -H 'Content-Type: application/json' -d '{{"input":{{"hello":"world"}}}}'
+
+Ctrl-C stops it.
+""",
+        flush=True,
+    )
+
+
+def main() -> int:
+    """Runs until told to stop; returns the exit code."""
+    try:
+        settings = load(Settings)
+        with open_home(settings.home) as home:
+            addresses = (("KILN_HTTP_ADDRESS", settings.http_address), ("KILN_GRPC_ADDRESS", settings.grpc_address))
+            if problem := taken(addresses):
+                say(problem)
+                return 1
+            asyncio.run(run(settings, home))
+    except (InvalidSettings, HomeInUse, PostgresFailed, StartFailed, OSError) as error:
+        say(str(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

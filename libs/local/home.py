@@ -1,0 +1,69 @@
+"""The home: one folder that holds all data of an all-in-one run, for one run at a time."""
+
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+# Logs are turned over at the start of a run.
+MAX_LOG_BYTES: Final = 50 << 20
+
+
+class HomeInUse(Exception):
+    """Another run has this home; the message says which."""
+
+
+class Home:
+    """Where things lie in a home."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.resolve()
+        self.postgres = self.path / "postgres"
+        self.logs = self.path / "logs"
+
+    def password(self) -> str:
+        """The database password of this home; made when it is first asked for."""
+        file = self.path / "postgres.password"
+        if not file.exists():
+            file.touch(mode=0o600)
+            file.write_text(secrets.token_urlsafe(24), encoding="ascii")
+        return file.read_text(encoding="ascii")
+
+    def open_log(self, name: str) -> int:
+        """A descriptor that appends to a log file; the caller closes it."""
+        file = self.logs / f"{name}.log"
+        if file.exists() and file.stat().st_size > MAX_LOG_BYTES:
+            file.replace(file.with_suffix(".log.old"))
+        return os.open(file, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o640)
+
+
+@contextmanager
+def open_home(path: Path) -> Iterator[Home]:
+    """Opens a home, made when it is missing, for this process alone; the lock goes with the process.
+
+    Raises:
+        HomeInUse: another process has it.
+        OSError: it cannot be made or written.
+    """
+    home = Home(path)
+    if not home.path.exists():
+        home.path.mkdir(parents=True)
+        # The database's own user passes through; what is inside guards itself.
+        home.path.chmod(0o711)
+    home.logs.mkdir(exist_ok=True)
+    lock = os.open(home.path / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(lock, 20, 0).decode(errors="replace").strip()
+        os.close(lock)
+        raise HomeInUse(f"{home.path} is in use by another run (process {holder}); stop that one, or set KILN_HOME to another") from None
+    try:
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, str(os.getpid()).encode(), 0)
+        yield home
+    finally:
+        os.close(lock)

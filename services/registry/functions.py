@@ -1,0 +1,372 @@
+"""Functions and versions: what may happen to them, and in which order."""
+
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final, Protocol
+from uuid import UUID
+
+from libs.common.errors import Aborted, AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from libs.common.ids import parse_uuid, uuid7
+from libs.common.languages import LANGUAGES
+from libs.common.pages import Listing, Page, listing
+from services.registry.limits import Limits, LimitsPatch, LimitsPolicy
+
+NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")
+MAX_DESCRIPTION_CHARACTERS: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function as it is now, with what its latest version says.
+
+    Attributes:
+        source: None in lists.
+        promote_above: Only a version above this number takes over by itself.
+        revision: Rises with every change that executors must know of.
+        edition: Counts updates and rollbacks.
+    """
+
+    id: UUID
+    name: str
+    description: str
+    latest_version: int
+    live_version: int | None
+    promote_above: int
+    limits: Limits
+    revision: int
+    edition: int
+    created_at: datetime
+    updated_at: datetime
+    language: str
+    source: str | None
+    status: str
+    compile_error: str
+    diagnostics: Sequence[Mapping[str, Any]]
+
+    @property
+    def etag(self) -> str:
+        """What a caller sends back to change only this edition."""
+        return f"{self.id.hex[-12:]}-{self.edition}"
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One version with its outcome."""
+
+    function_id: UUID
+    version: int
+    language: str
+    source: str | None
+    status: str
+    build: int
+    failure_reason: str | None
+    compile_error: str
+    diagnostics: Sequence[Mapping[str, Any]]
+    artifact_digest: str | None
+    artifact_bytes: int | None
+    abi: str | None
+    queue_ms: int | None
+    build_ms: int | None
+    created_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewFunction:
+    """What a caller wants to create."""
+
+    name: str
+    description: str
+    language: str
+    source: str
+    limits: LimitsPatch
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionPatch:
+    """What a caller wants to change; None stays as it is."""
+
+    description: str | None
+    language: str | None
+    source: str | None
+    limits: LimitsPatch
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """How a caller names a function: by id or by name."""
+
+    id: UUID | None
+    name: str
+
+    @classmethod
+    def of(cls, text: str) -> "Reference":
+        """A reference to whatever the text may mean.
+
+        Raises:
+            NotFound: it can mean nothing.
+        """
+        identity = parse_uuid(text)
+        if identity is None and not NAME.fullmatch(text):
+            raise unknown_function(text)
+        return cls(identity, text)
+
+
+class Store(Protocol):
+    """What the domain asks of storage inside one transaction."""
+
+    async def insert_function(self, identity: UUID, new: NewFunction, limits: Limits) -> bool: ...
+    async def lock_function(self, reference: Reference) -> Function | None: ...
+    async def update_function(self, function: Function) -> None: ...
+    async def touch_function(self, identity: UUID) -> None: ...
+    async def roll_back_function(self, identity: UUID, version: int) -> None: ...
+    async def delete_function(self, identity: UUID) -> int: ...
+    async def find_version(self, identity: UUID, version: int) -> Version | None: ...
+    async def insert_version(self, identity: UUID, version: int, language: str, source: str) -> None: ...
+    async def reset_version(self, identity: UUID, version: int) -> int | None: ...
+    async def send_job(self, identity: UUID, version: int, build: int, language: str, source: str) -> None: ...
+    async def cancel_waiting_builds(self, identity: UUID) -> Sequence[tuple[int, int]]: ...
+    async def fail_version(self, identity: UUID, version: int, build: int, reason: str, message: str) -> bool: ...
+    async def announce(self, identity: UUID) -> None: ...
+
+
+class Repository(Protocol):
+    """What the domain asks of storage."""
+
+    def transaction(self) -> AbstractAsyncContextManager[Store]: ...
+    async def find_function(self, reference: Reference) -> Function | None: ...
+    async def list_functions(self, before: UUID | None, most: int) -> Sequence[Function]: ...
+    async def find_version(self, identity: UUID, version: int) -> Version | None: ...
+    async def list_versions(self, identity: UUID, below: int | None, most: int) -> Sequence[Version]: ...
+
+
+class Functions:
+    """The functions of one installation.
+
+    Every change is one transaction: rows, the job and the announcement to watchers live or die together.
+    """
+
+    def __init__(self, repository: Repository, limits: LimitsPolicy, *, max_source_bytes: int) -> None:
+        self._repository = repository
+        self._limits = limits
+        self._max_source_bytes = max_source_bytes
+
+    async def create(self, new: NewFunction) -> Function:
+        """Creates a function whose version 1 waits to be built.
+
+        Raises:
+            InvalidArgument: a field is bad.
+            AlreadyExists: the name is taken.
+        """
+        check_name(new.name)
+        check_description(new.description)
+        check_language(new.language)
+        self._check_source(new.source)
+        limits = self._limits.complete(new.limits)
+        identity = uuid7()
+        async with self._repository.transaction() as store:
+            if not await store.insert_function(identity, new, limits):
+                raise AlreadyExists(f"a function named {new.name} exists; choose another name or update that one", reason="NAME_TAKEN")
+            await self._add_version(store, identity, 1, new.language, new.source)
+            return _found(await store.lock_function(Reference(identity, "")), new.name)
+
+    async def get(self, reference: str) -> Function:
+        """One function.
+
+        Raises:
+            NotFound: there is none.
+        """
+        return _found(await self._repository.find_function(Reference.of(reference)), reference)
+
+    async def list(self, page: Page) -> Listing[Function]:
+        """Functions, newest first."""
+        before = parse_uuid(page.after) if page.after else None
+        return listing(page, await self._repository.list_functions(before, page.size + 1), lambda one: str(one.id))
+
+    async def update(self, reference: str, patch: FunctionPatch) -> Function:
+        """Changes a function; a new source or language makes a version.
+
+        Raises:
+            InvalidArgument: a field is bad.
+            NotFound: there is no such function.
+            Aborted: the function is no longer the edition that the patch was made for.
+        """
+        self._check_patch(patch)
+        async with self._repository.transaction() as store:
+            function = _found(await store.lock_function(Reference.of(reference)), reference)
+            check_etag(function, patch.etag)
+            language, source = patch.language or function.language, function.source if patch.source is None else patch.source
+            makes_version = (patch.language, patch.source) != (None, None) and (
+                (language, source) != (function.language, function.source) or function.status != "READY"
+            )
+            await store.update_function(
+                replace(
+                    function,
+                    description=function.description if patch.description is None else patch.description,
+                    limits=self._limits.patch(function.limits, patch.limits),
+                    latest_version=function.latest_version + makes_version,
+                )
+            )
+            if makes_version:
+                await self._supersede_waiting_builds(store, function.id)
+                await self._add_version(store, function.id, function.latest_version + 1, language, source or "")
+            await store.announce(function.id)
+            return _found(await store.lock_function(Reference(function.id, "")), reference)
+
+    async def delete(self, reference: str) -> tuple[UUID, int]:
+        """Deletes a function; answers with its id and the revision that tells of it.
+
+        Raises:
+            NotFound: there is no such function.
+        """
+        async with self._repository.transaction() as store:
+            function = _found(await store.lock_function(Reference.of(reference)), reference)
+            await self._supersede_waiting_builds(store, function.id)
+            revision = await store.delete_function(function.id)
+            await store.announce(function.id)
+            return function.id, revision
+
+    async def roll_back(self, reference: str, version: int) -> Function:
+        """Points live at a READY version; those that exist now no longer take over by themselves.
+
+        Raises:
+            InvalidArgument: not a number of a version.
+            NotFound: there is no such function or version.
+            FailedPrecondition: the version is not READY.
+        """
+        check_version(version)
+        async with self._repository.transaction() as store:
+            function = _found(await store.lock_function(Reference.of(reference)), reference)
+            target = _found_version(await store.find_version(function.id, version), version)
+            if target.status != "READY":
+                raise FailedPrecondition(f"version {version} is {target.status}; only READY ones serve", reason="VERSION_NOT_READY")
+            await store.roll_back_function(function.id, version)
+            await store.announce(function.id)
+            return _found(await store.lock_function(Reference(function.id, "")), reference)
+
+    async def build_again(self, reference: str, version: int) -> Version:
+        """Queues another build of a FAILED version.
+
+        Raises:
+            InvalidArgument: not a number of a version.
+            NotFound: there is no such function or version.
+            FailedPrecondition: the version is not FAILED.
+        """
+        check_version(version)
+        async with self._repository.transaction() as store:
+            function = _found(await store.lock_function(Reference.of(reference)), reference)
+            target = _found_version(await store.find_version(function.id, version), version)
+            build = await store.reset_version(function.id, version)
+            if build is None:
+                raise FailedPrecondition(f"version {version} is {target.status}; only FAILED ones are built", reason="VERSION_NOT_FAILED")
+            await store.send_job(function.id, version, build, target.language, target.source or "")
+            await store.touch_function(function.id)
+            return _found_version(await store.find_version(function.id, version), version)
+
+    async def get_version(self, reference: str, version: int) -> tuple[Function, Version]:
+        """One version, and its function as it was no earlier.
+
+        Raises:
+            InvalidArgument: not a number of a version.
+            NotFound: there is no such function or version.
+        """
+        check_version(version)
+        function = await self.get(reference)
+        found = _found_version(await self._repository.find_version(function.id, version), version)
+        return await self.get(str(function.id)), found
+
+    async def list_versions(self, reference: str, page: Page) -> tuple[Function, Listing[Version]]:
+        """Versions of a function, highest first, and the function as it was no earlier.
+
+        Raises:
+            NotFound: there is no such function.
+        """
+        function = await self.get(reference)
+        below = int(page.after) if page.after else None
+        rows = await self._repository.list_versions(function.id, below, page.size + 1)
+        return await self.get(str(function.id)), listing(page, rows, lambda one: str(one.version))
+
+    @staticmethod
+    async def _add_version(store: Store, identity: UUID, version: int, language: str, source: str) -> None:
+        await store.insert_version(identity, version, language, source)
+        await store.send_job(identity, version, 1, language, source)
+
+    @staticmethod
+    async def _supersede_waiting_builds(store: Store, identity: UUID) -> None:
+        for version, build in await store.cancel_waiting_builds(identity):
+            message = "a newer version of the function arrived before this build began"
+            await store.fail_version(identity, version, build, "SUPERSEDED", message)
+
+    def _check_patch(self, patch: FunctionPatch) -> None:
+        if patch.description is not None:
+            check_description(patch.description)
+        if patch.language is not None:
+            check_language(patch.language)
+        if patch.source is not None:
+            self._check_source(patch.source)
+
+    def _check_source(self, source: str) -> None:
+        if not source.strip():
+            raise InvalidArgument.of("source", "must not be empty")
+        if "\0" in source:
+            raise InvalidArgument.of("source", f"has a NUL character at position {source.index(chr(0)) + 1}; remove it")
+        if len(source.encode()) > self._max_source_bytes:
+            raise InvalidArgument.of(
+                "source", f"has {len(source.encode())} bytes; at most {self._max_source_bytes} are taken", reason="SOURCE_TOO_LARGE"
+            )
+
+
+def check_name(name: str) -> None:
+    """Raises InvalidArgument unless the text may name a function."""
+    if not NAME.fullmatch(name):
+        raise InvalidArgument.of("name", "must be 1 to 63 characters: lower-case letters, digits and hyphens, a letter first")
+    if parse_uuid(name):
+        raise InvalidArgument.of("name", "must not be the text of a UUID, which would be taken for an id")
+
+
+def check_description(description: str) -> None:
+    """Raises InvalidArgument unless the text may describe a function."""
+    if len(description) > MAX_DESCRIPTION_CHARACTERS:
+        raise InvalidArgument.of("description", f"has {len(description)} characters; at most {MAX_DESCRIPTION_CHARACTERS} are taken")
+    if "\0" in description:
+        raise InvalidArgument.of("description", "has a NUL character; remove it")
+
+
+def check_language(language: str) -> None:
+    """Raises InvalidArgument unless Kiln knows the language."""
+    if language not in LANGUAGES:
+        raise InvalidArgument.of("language", f"must be one of: {', '.join(LANGUAGES)}", reason="UNKNOWN_LANGUAGE")
+
+
+def check_version(version: int) -> None:
+    """Raises InvalidArgument unless the number may be a version's."""
+    if version < 1:
+        raise InvalidArgument.of("version", "must be a number from 1")
+
+
+def check_etag(function: Function, etag: str) -> None:
+    """Raises Aborted when the function is no longer the edition of the etag; empty and `*` mean any."""
+    if etag not in ("", "*", function.etag):
+        raise Aborted("the function has changed since it was read; read it again and repeat the change", reason="ETAG_MISMATCH")
+
+
+def unknown_function(reference: str) -> NotFound:
+    """The error for a function that is not there."""
+    return NotFound(f"there is no function {reference[:100]!r}", reason="FUNCTION_NOT_FOUND")
+
+
+def _found(function: Function | None, reference: str) -> Function:
+    if function is None:
+        raise unknown_function(reference)
+    return function
+
+
+def _found_version(version: Version | None, number: int) -> Version:
+    if version is None:
+        raise NotFound(f"the function has no version {number}", reason="VERSION_NOT_FOUND")
+    return version

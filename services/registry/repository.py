@@ -1,0 +1,199 @@
+"""Functions and versions in PostgreSQL: one method a named query."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+from libs.common.postgres import Database, Row, Transaction
+from libs.common.queries import Queries
+from libs.common.queue import COMPILATION_JOBS, Queue
+from services.registry.functions import Function, NewFunction, Reference, Version
+from services.registry.limits import Limits
+
+QUERIES: Final = Queries(Path(__file__).with_name("queries.sql"))
+# Notifications carry the id of the function that changed.
+CHANGES_CHANNEL: Final = "kiln_functions"
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedFunction:
+    """What executors know of a function."""
+
+    id: UUID
+    name: str
+    revision: int
+    deleted: bool
+    limits: Limits
+    live_version: int | None
+    artifact_digest: str | None
+    abi: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a build ended, as its result tells."""
+
+    diagnostics: Sequence[Mapping[str, Any]]
+    queue_ms: int
+    build_ms: int
+
+
+class FunctionStore:
+    """Queries inside one transaction."""
+
+    def __init__(self, transaction: Transaction, jobs: Queue) -> None:
+        self.transaction = transaction
+        self._jobs = jobs
+
+    async def insert_function(self, identity: UUID, new: NewFunction, limits: Limits) -> bool:
+        row = await self.transaction.fetchrow(QUERIES.insert_function, identity, new.name, new.description, *_columns(limits))
+        return row is not None
+
+    async def lock_function(self, reference: Reference) -> Function | None:
+        identity = await self.transaction.fetchval(QUERIES.lock_function, reference.id, reference.name)
+        if identity is None:
+            return None
+        row = await self.transaction.fetchrow(QUERIES.find_function, identity, None)
+        return _function(row) if row else None
+
+    async def update_function(self, function: Function) -> None:
+        await self.transaction.execute(
+            QUERIES.update_function, function.id, function.description, *_columns(function.limits), function.latest_version
+        )
+
+    async def touch_function(self, identity: UUID) -> None:
+        await self.transaction.execute(QUERIES.touch_function, identity)
+
+    async def roll_back_function(self, identity: UUID, version: int) -> None:
+        await self.transaction.execute(QUERIES.roll_back_function, identity, version)
+
+    async def promote_version(self, identity: UUID, version: int) -> None:
+        await self.transaction.execute(QUERIES.promote_version, identity, version)
+
+    async def delete_function(self, identity: UUID) -> int:
+        revision: int = await self.transaction.fetchval(QUERIES.delete_function, identity)
+        return revision
+
+    async def find_version(self, identity: UUID, version: int) -> Version | None:
+        row = await self.transaction.fetchrow(QUERIES.find_version, identity, version)
+        return _version(row) if row else None
+
+    async def insert_version(self, identity: UUID, version: int, language: str, source: str) -> None:
+        await self.transaction.execute(QUERIES.insert_version, identity, version, language, source)
+
+    async def reset_version(self, identity: UUID, version: int) -> int | None:
+        build: int | None = await self.transaction.fetchval(QUERIES.reset_version, identity, version)
+        return build
+
+    async def send_job(self, identity: UUID, version: int, build: int, language: str, source: str) -> None:
+        job = {"function_id": str(identity), "version": version, "build": build, "language": language, "source": source}
+        await self.transaction.execute(QUERIES.set_job, identity, version, await self._jobs.send(self.transaction, job))
+
+    async def cancel_waiting_builds(self, identity: UUID) -> Sequence[tuple[int, int]]:
+        rows = await self.transaction.fetch(QUERIES.list_waiting_builds, identity)
+        for row in rows:
+            await self.transaction.fetchval(QUERIES.archive_job, row["job_id"])
+        return [(row["version"], row["build"]) for row in rows]
+
+    async def start_version(self, identity: UUID, version: int, build: int, queue_ms: int) -> bool:
+        return await self.transaction.execute(QUERIES.start_version, identity, version, build, queue_ms) == 1
+
+    async def complete_version(self, identity: UUID, version: int, build: int, digest: str, size: int, abi: str, outcome: Outcome) -> bool:
+        changed = await self.transaction.execute(
+            QUERIES.complete_version,
+            identity,
+            version,
+            build,
+            digest,
+            size,
+            abi,
+            outcome.diagnostics,
+            outcome.queue_ms,
+            outcome.build_ms,
+        )
+        return changed == 1
+
+    async def fail_version(
+        self, identity: UUID, version: int, build: int, reason: str, message: str, outcome: Outcome | None = None
+    ) -> bool:
+        changed = await self.transaction.execute(
+            QUERIES.fail_version,
+            identity,
+            version,
+            build,
+            reason,
+            message,
+            outcome.diagnostics if outcome else [],
+            outcome.queue_ms if outcome else None,
+            outcome.build_ms if outcome else None,
+        )
+        return changed == 1
+
+    async def list_lost_builds(self, lost_after_seconds: float) -> Sequence[Row]:
+        return await self.transaction.fetch(QUERIES.list_lost_builds, lost_after_seconds)
+
+    async def announce(self, identity: UUID) -> None:
+        await self.transaction.fetchval("SELECT pg_notify($1, $2)", CHANGES_CHANNEL, str(identity))
+
+
+class FunctionRepository:
+    """Queries that are a transaction of their own, and transactions of several."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.jobs = Queue(COMPILATION_JOBS)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[FunctionStore]:
+        """All or nothing."""
+        async with self.database.transaction() as transaction:
+            yield FunctionStore(transaction, self.jobs)
+
+    async def find_function(self, reference: Reference) -> Function | None:
+        row = await self.database.fetchrow(QUERIES.find_function, reference.id, reference.name)
+        return _function(row) if row else None
+
+    async def list_functions(self, before: UUID | None, most: int) -> Sequence[Function]:
+        return [_function(row) for row in await self.database.fetch(QUERIES.list_functions, before, most)]
+
+    async def find_version(self, identity: UUID, version: int) -> Version | None:
+        row = await self.database.fetchrow(QUERIES.find_version, identity, version)
+        return _version(row) if row else None
+
+    async def list_versions(self, identity: UUID, below: int | None, most: int) -> Sequence[Version]:
+        return [_version(row) for row in await self.database.fetch(QUERIES.list_versions, identity, below, most)]
+
+    async def watched_functions(self, identity: UUID | None = None) -> Sequence[WatchedFunction]:
+        rows = await self.database.fetch(QUERIES.watched_functions, identity)
+        return [_row_as(WatchedFunction, row, limits=_limits(row)) for row in rows]
+
+    async def purge_versions(self) -> int:
+        return await self.database.execute(QUERIES.purge_versions)
+
+    async def purge_functions(self, older_than_seconds: float) -> int:
+        return await self.database.execute(QUERIES.purge_functions, older_than_seconds)
+
+
+def _columns(limits: Limits) -> tuple[int, int, int, int]:
+    return limits.timeout_ms, limits.memory_mb, limits.max_output_bytes, limits.max_log_bytes
+
+
+def _limits(row: Row) -> Limits:
+    return Limits(**{field.name: row[field.name] for field in fields(Limits)})
+
+
+def _row_as(kind: Any, row: Row, **more: Any) -> Any:
+    return kind(**{field.name: row[field.name] for field in fields(kind) if field.name not in more}, **more)
+
+
+def _function(row: Row) -> Function:
+    function: Function = _row_as(Function, row, limits=_limits(row))
+    return function
+
+
+def _version(row: Row) -> Version:
+    version: Version = _row_as(Version, row)
+    return version

@@ -1,0 +1,37 @@
+"""Which version a call runs, for executors that do not know."""
+
+from libs.common.errors import FailedPrecondition
+from services.registry.functions import Functions, Version, unknown_function
+from services.registry.repository import FunctionRepository, WatchedFunction
+
+
+class Resolver:
+    """Resolves a function and a version number to what can be run."""
+
+    def __init__(self, functions: Functions, repository: FunctionRepository) -> None:
+        self._functions = functions
+        self._repository = repository
+
+    async def resolve(self, reference: str, number: int | None) -> tuple[WatchedFunction, Version]:
+        """The function as executors know it, and the version asked for; without a number the live one.
+
+        Raises:
+            NotFound: no such function or version.
+            FailedPrecondition: it is not READY.
+        """
+        function = await self._functions.get(reference)
+        wanted = function.live_version if number is None else number
+        if wanted is None:
+            raise no_ready_version(function.name)
+        _, version = await self._functions.get_version(str(function.id), wanted)
+        if version.status != "READY":
+            raise FailedPrecondition(f"version {wanted} of {function.name} is {version.status}; it cannot run", reason="VERSION_NOT_READY")
+        watched = await self._repository.watched_functions(function.id)
+        if not watched or watched[0].deleted:
+            raise unknown_function(reference)
+        return watched[0], version
+
+
+def no_ready_version(name: str) -> FailedPrecondition:
+    """The error for a function of which nothing can run yet."""
+    return FailedPrecondition(f"{name} has no version that is READY yet; look at its status and compileError", reason="NO_READY_VERSION")

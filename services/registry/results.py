@@ -1,0 +1,73 @@
+"""Results of builds: applied once, in the transaction that archives their message, and never over a newer state."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+from uuid import UUID
+
+from libs.common.logs import logger
+from libs.common.queue import COMPILATION_RESULTS, Message, Queue, Wakeup
+from services.registry.functions import Reference
+from services.registry.repository import FunctionRepository, FunctionStore, Outcome
+
+# Far above what applying takes; a registry that dies meanwhile lets the message come back.
+VISIBILITY_SECONDS: Final = 30
+# A result that cannot be applied so often is dropped, and the sweeper sends its build again.
+MAX_READS: Final = 5
+
+
+class Results:
+    """Applies the compiler's results."""
+
+    def __init__(self, repository: FunctionRepository) -> None:
+        self._repository = repository
+        self._queue = Queue(COMPILATION_RESULTS)
+
+    async def run(self, wakeup: Wakeup) -> None:
+        """Applies what has come, then waits for more."""
+        while await self.apply_waiting():
+            pass
+        await wakeup.wait()
+
+    async def apply_waiting(self) -> int:
+        """Applies results that have come; returns how many were read."""
+        messages = await self._queue.read(self._repository.database, visibility_seconds=VISIBILITY_SECONDS, most=32)
+        for message in messages:
+            await self._apply_one(message)
+        return len(messages)
+
+    async def _apply_one(self, message: Message) -> None:
+        async with self._repository.transaction() as store:
+            if not await self._queue.archive(store.transaction, message):
+                return
+            if message.reads > MAX_READS:
+                logger().error("result_dropped", message_id=message.id, reads=message.reads)
+                return
+            await apply(store, message.body)
+
+
+async def apply(store: FunctionStore, result: Mapping[str, Any]) -> bool:
+    """Applies one result if its version still waits for it. False when it is late or a repetition: nothing has changed then."""
+    identity, version, build = UUID(result["function_id"]), int(result["version"]), int(result["build"])
+    # The function's row first, as every change does: so no two transactions wait for each other in a ring.
+    await store.lock_function(Reference(identity, ""))
+    if result["type"] == "STARTED":
+        changed = await store.start_version(identity, version, build, result["queue_ms"])
+    else:
+        changed = await _finish(store, identity, version, build, result)
+    if changed:
+        await store.touch_function(identity)
+        await store.announce(identity)
+    logger().info("result", type=result["type"], function_id=str(identity), version=version, build=build, applied=changed)
+    return changed
+
+
+async def _finish(store: FunctionStore, identity: UUID, version: int, build: int, result: Mapping[str, Any]) -> bool:
+    outcome = Outcome(result["diagnostics"], result["queue_ms"], result["build_ms"])
+    if result["status"] == "FAILED":
+        return await store.fail_version(identity, version, build, result["failure_reason"], result["compile_error"], outcome)
+    done = await store.complete_version(
+        identity, version, build, result["artifact_digest"], result["artifact_bytes"], result["abi"], outcome
+    )
+    if done:
+        await store.promote_version(identity, version)
+    return done
