@@ -50,6 +50,10 @@ class Queue:
             f"UPDATE pgmq.q_{name} SET vt = clock_timestamp() + make_interval(secs => $3) "
             "WHERE msg_id = $1 AND read_ct = $2 AND vt > clock_timestamp()"
         )
+        self._release = (
+            f"UPDATE pgmq.q_{name} SET vt = clock_timestamp() + make_interval(secs => $3), read_ct = read_ct - 1 "
+            "WHERE msg_id = $1 AND read_ct = $2 AND vt > clock_timestamp()"
+        )
         self._purge_archive = f"DELETE FROM pgmq.a_{name} WHERE archived_at < now() - make_interval(secs => $1)"
         self._count = f"SELECT count(*) FROM pgmq.q_{name}"
 
@@ -75,8 +79,8 @@ class Queue:
         return await database.execute(self._extend, message.id, message.reads, visibility_seconds) == 1
 
     async def release(self, database: Database, message: Message, *, after_seconds: float) -> None:
-        """Gives a message back, to be read again after that long."""
-        await database.execute(self._extend, message.id, message.reads, after_seconds)
+        """Gives a message back, to be read again after that long; this read does not count."""
+        await database.execute(self._release, message.id, message.reads, after_seconds)
 
     async def archive(self, transaction: Transaction, message: Message) -> bool:
         """Acknowledges a message when the transaction commits. False, with nothing done, when another has read it since."""

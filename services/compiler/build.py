@@ -1,0 +1,64 @@
+"""One build: a user's source becomes a checked module, or diagnostics that say why not."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from services.compiler.languages import Bounds, Diagnostic, Failed, Language
+from services.compiler.wasm import UnusableModule, check
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A module that fits its ABI."""
+
+    wasm: bytes
+    abi: str
+    diagnostics: Sequence[Diagnostic]
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Why there is no module: a stable word, and what to tell the user."""
+
+    reason: str
+    diagnostics: Sequence[Diagnostic]
+
+
+async def build(language: Language, source: str, bounds: Bounds) -> Built | Rejected:
+    """Compiles and checks.
+
+    The check is the trusted stage: it reads the module's bytes itself and believes nothing that the compiler said.
+
+    Raises:
+        ToolchainUnavailable: the platform cannot compile now.
+    """
+    compiled = await language.compile(source, bounds)
+    if isinstance(compiled, Failed):
+        return Rejected(compiled.reason, compiled.diagnostics)
+    try:
+        check(compiled.wasm, language.abi, max_bytes=bounds.artifact_bytes)
+    except UnusableModule as error:
+        return Rejected("INVALID_MODULE", [_at_top(source, error), *compiled.diagnostics])
+    return Built(compiled.wasm, language.abi.name, compiled.diagnostics)
+
+
+def readable(diagnostics: Sequence[Diagnostic]) -> str:
+    """What `compileError` shows: each error with its place and line, as compilers print them."""
+    errors = [one for one in diagnostics if one.severity == "ERROR"]
+    return "\n\n".join(_readable(one) for one in errors or diagnostics)
+
+
+def as_data(diagnostics: Sequence[Diagnostic]) -> Sequence[Mapping[str, Any]]:
+    """Diagnostics as they travel in a result."""
+    return [asdict(one) for one in diagnostics]
+
+
+def _readable(one: Diagnostic) -> str:
+    code = f" {one.code}" if one.code else ""
+    excerpt = f"\n  {one.excerpt.strip()}" if one.excerpt.strip() else ""
+    return f"{one.line}:{one.column}: {one.severity.lower()}{code}: {one.message}{excerpt}"
+
+
+def _at_top(source: str, error: UnusableModule) -> Diagnostic:
+    return Diagnostic("ERROR", 1, 1, None, None, error.code, error.message, source.partition("\n")[0][:200])

@@ -1,0 +1,136 @@
+"""The languages that functions may be written in: one folder each, all behind `Language`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from libs.common.abi import Abi
+
+Severity = Literal["ERROR", "WARNING", "INFO"]
+Reason = Literal["COMPILE_ERROR", "COMPILE_TIMEOUT", "COMPILE_MEMORY", "COMPILE_OUTPUT", "COMPILE_PROCESSES", "COMPILER_CRASHED"]
+
+
+class ToolchainUnavailable(Exception):
+    """The compiler is not installed or does not start: the platform's fault, so the build is tried again and never FAILED."""
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """One thing a compiler has to say about the user's own file.
+
+    Attributes:
+        severity: How bad it is; a build with an ERROR has no artifact.
+        line: 1-based.
+        column: 1-based, in code points.
+        end_line: Where it ends; None where that is not known.
+        end_column: The column after the last one; None where that is not known.
+        code: The compiler's own word for the problem, such as TS2322; None where there is none.
+        message: What is wrong and, where that is known, what to write instead. Plain text on one or more lines.
+        excerpt: The source line, cut to fit a terminal, control characters escaped.
+    """
+
+    severity: Severity
+    line: int
+    column: int
+    end_line: int | None
+    end_column: int | None
+    code: str | None
+    message: str
+    excerpt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What one build may use.
+
+    Attributes:
+        wall_seconds: From the start of the compiler to its end.
+        cpu_seconds: Of all its threads together.
+        memory_bytes: Resident, of the compiler and its descendants together.
+        output_bytes: What it may say besides the artifact.
+        artifact_bytes: Largest artifact.
+    """
+
+    wall_seconds: float
+    cpu_seconds: int
+    memory_bytes: int
+    output_bytes: int
+    artifact_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A build that worked. The module is not checked yet: that is for the trusted stage, `services.compiler.wasm`."""
+
+    wasm: bytes
+    diagnostics: Sequence[Diagnostic]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A build that the source made fail, at least one diagnostic says why."""
+
+    reason: Reason
+    diagnostics: Sequence[Diagnostic]
+
+
+@dataclass(frozen=True, slots=True)
+class Toolchain:
+    """What is installed here.
+
+    Attributes:
+        available: Whether the language can be compiled now.
+        version: Of the compiler; empty when there is none.
+        install_hint: How to add it; empty when it is available.
+        fingerprint: Changes whenever the same source could compile to other bytes: versions, flags and the adapter's own files.
+    """
+
+    available: bool
+    version: str
+    install_hint: str
+    fingerprint: str
+
+
+class Language(Protocol):
+    """One language: how to compile one source file to a module of one ABI."""
+
+    @property
+    def id(self) -> str:
+        """The word for `language` in an API call."""
+
+    @property
+    def name(self) -> str:
+        """For people."""
+
+    @property
+    def abi(self) -> Abi:
+        """What its modules export and import."""
+
+    @property
+    def starter(self) -> str:
+        """A small function to begin with; it compiles."""
+
+    def toolchain(self) -> Toolchain:
+        """Looks at what is installed. Cheap enough for every call, runs nothing."""
+
+    async def compile(self, source: str, bounds: Bounds) -> Compiled | Failed:
+        """Compiles one file.
+
+        Whatever the source, the answer is one of the two, within the bounds and about 50 ms; cancelling it ends the compiler.
+
+        Raises:
+            ToolchainUnavailable: The compiler does not start.
+        """
+
+
+def languages(prefix: Sequence[str] = ()) -> Mapping[str, Language]:
+    """All languages by id, in the order of their ids.
+
+    Args:
+        prefix: Start of the command line of every compiler, a launcher that drops privileges. Empty for none.
+    """
+    # A language imports this module for its types, so it can only be imported later than them.
+    from services.compiler.languages.assemblyscript import AssemblyScript
+
+    known: list[Language] = [AssemblyScript(prefix)]
+    return {language.id: language for language in sorted(known, key=lambda one: one.id)}

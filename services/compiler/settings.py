@@ -1,0 +1,21 @@
+"""Settings of the compiler."""
+
+import os
+
+from pydantic import Field
+
+from libs.common.settings import DatabaseSettings
+
+
+class Settings(DatabaseSettings):
+    """What the compiler reads from its environment."""
+
+    listen_address: str = Field("127.0.0.1:50053", description="Where the service's gRPC server listens.")
+    compiler_concurrency: int = Field(os.cpu_count() or 1, gt=0, description="Builds at once; as many as there are cores by default.")
+    compiler_wall_seconds: float = Field(30, gt=0, description="Longest a build may take.")
+    compiler_cpu_seconds: int = Field(30, gt=0, description="Most processor time a build may take.")
+    compiler_memory_mb: int = Field(1024, gt=0, description="Most memory a build may take, in MiB.")
+    compiler_max_artifact_bytes: int = Field(8 << 20, gt=0, le=32 << 20, description="Largest compiled module.")
+    compiler_max_attempts: int = Field(5, gt=0, description="How often a build may die with its compiler before its version is FAILED.")
+    compiler_visibility_seconds: int = Field(15, gt=2, description="How soon another compiler takes over a build whose compiler has died.")
+    compiler_poll_seconds: float = Field(1, gt=0, description="How often jobs are looked for where no notification comes.")

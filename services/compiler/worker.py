@@ -1,0 +1,170 @@
+"""The worker: takes jobs from the queue, builds them, and sends what came of it."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from libs.common.errors import Unavailable
+from libs.common.logs import logger
+from libs.common.queue import COMPILATION_JOBS, COMPILATION_RESULTS, Message, Queue, Wakeup
+from services.compiler.build import Built, Rejected, as_data, build, readable
+from services.compiler.languages import Bounds, Diagnostic, Language, ToolchainUnavailable
+from services.compiler.repository import ArtifactRepository
+
+# How long a job waits that the platform could not begin.
+RETRY_SECONDS: Final = 5
+# How often a result is tried to be sent, a second apart.
+FINISH_TRIES: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLimits:
+    """How the worker treats jobs.
+
+    Attributes:
+        concurrency: Builds at once.
+        max_attempts: A job read more often is poison.
+        visibility_seconds: A job comes back so long after its compiler fell silent.
+    """
+
+    concurrency: int
+    max_attempts: int
+    visibility_seconds: int
+
+
+class Worker:
+    """Builds what is in the queue, several at once.
+
+    A read is committed before its build begins, so that a build which kills the compiler counts as an attempt. While a build runs its
+    message is kept from others; when that fails, another compiler has it, and this one stops.
+    """
+
+    def __init__(self, artifacts: ArtifactRepository, languages: Mapping[str, Language], bounds: Bounds, limits: WorkerLimits) -> None:
+        self._artifacts = artifacts
+        self._languages = languages
+        self._bounds = bounds
+        self._limits = limits
+        self._jobs = Queue(COMPILATION_JOBS)
+        self._results = Queue(COMPILATION_RESULTS)
+        self._building: set[asyncio.Task[None]] = set()
+
+    async def run(self, wakeup: Wakeup) -> None:
+        """Takes jobs for ever. Cancelling it gives jobs in work back to the queue."""
+        try:
+            while True:
+                free = self._limits.concurrency - len(self._building)
+                if free and await self._take(free, wakeup):
+                    continue
+                await wakeup.wait()
+        finally:
+            for task in self._building:
+                task.cancel()
+            await asyncio.gather(*self._building, return_exceptions=True)
+
+    async def _take(self, most: int, wakeup: Wakeup) -> int:
+        try:
+            messages = await self._jobs.read(self._artifacts.database, visibility_seconds=self._limits.visibility_seconds, most=most)
+        except Unavailable:
+            # Builds in work go on; their results wait for the database too.
+            await asyncio.sleep(0.5)
+            return 0
+        for message in messages:
+            task = asyncio.create_task(self._work(message))
+            self._building.add(task)
+            task.add_done_callback(self._building.discard)
+            task.add_done_callback(lambda _: wakeup.now())
+        return len(messages)
+
+    async def _work(self, message: Message) -> None:
+        """One job from its message to its result. Whatever goes wrong with the platform, the message comes back later."""
+        try:
+            if message.reads > self._limits.max_attempts:
+                await self._finish(message, _poison(message.reads - 1), 0)
+            else:
+                await self._build_while_held(message)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._jobs.release(self._artifacts.database, message, after_seconds=0))
+            raise
+        except ToolchainUnavailable as error:
+            logger().error("toolchain_unavailable", error=str(error), **_names(message))
+            await self._jobs.release(self._artifacts.database, message, after_seconds=RETRY_SECONDS)
+        except Unavailable as error:
+            logger().warning("build_interrupted", error=error.message, **_names(message))
+        except Exception as error:
+            logger().error("build_interrupted", exc_info=error, **_names(message))
+
+    async def _build_while_held(self, message: Message) -> None:
+        await self._announce_start(message)
+        began = asyncio.get_running_loop().time()
+        building = asyncio.create_task(self._build(message.body))
+        holding = asyncio.create_task(self._hold(message))
+        try:
+            await asyncio.wait({building, holding}, return_when=asyncio.FIRST_COMPLETED)
+            if not building.done():
+                logger().warning("build_taken_over", **_names(message))
+                return
+            await self._finish_patiently(message, building.result(), asyncio.get_running_loop().time() - began)
+        finally:
+            for task in (building, holding):
+                task.cancel()
+            await asyncio.gather(building, holding, return_exceptions=True)
+
+    async def _build(self, job: Mapping[str, Any]) -> Built | Rejected:
+        language = self._languages.get(job["language"])
+        if language is None:
+            raise ToolchainUnavailable(f"no language {job['language']!r} in this compiler")
+        return await build(language, job["source"], self._bounds)
+
+    async def _hold(self, message: Message) -> None:
+        """Keeps the message from other readers; returns when it is no longer ours."""
+        pause = self._limits.visibility_seconds / 3
+        while True:
+            await asyncio.sleep(pause)
+            try:
+                if not await self._jobs.extend(self._artifacts.database, message, visibility_seconds=self._limits.visibility_seconds):
+                    return
+            except Unavailable:
+                # Whether it is still ours shows when the result is sent.
+                continue
+
+    async def _announce_start(self, message: Message) -> None:
+        async with self._artifacts.database.transaction() as transaction:
+            await self._results.send(transaction, _result(message, type="STARTED"))
+
+    async def _finish_patiently(self, message: Message, outcome: Built | Rejected, seconds: float) -> None:
+        """Sends the result also when the database is away for a while; the fence makes a second try harmless."""
+        for _ in range(FINISH_TRIES - 1):
+            try:
+                return await self._finish(message, outcome, seconds)
+            except Unavailable:
+                await asyncio.sleep(1)
+        return await self._finish(message, outcome, seconds)
+
+    async def _finish(self, message: Message, outcome: Built | Rejected, seconds: float) -> None:
+        """Artifact, result and acknowledgement together, unless another compiler has taken the message since."""
+        facts: dict[str, Any] = {"diagnostics": as_data(outcome.diagnostics), "build_ms": round(seconds * 1000)}
+        async with self._artifacts.database.transaction() as transaction:
+            if not await self._jobs.archive(transaction, message):
+                logger().warning("build_too_late", **_names(message))
+                return
+            if isinstance(outcome, Built):
+                digest = await self._artifacts.insert(transaction, outcome.wasm)
+                facts |= {"status": "READY", "artifact_digest": digest, "artifact_bytes": len(outcome.wasm), "abi": outcome.abi}
+            else:
+                facts |= {"status": "FAILED", "failure_reason": outcome.reason, "compile_error": readable(outcome.diagnostics)}
+            await self._results.send(transaction, _result(message, type="FINISHED", **facts))
+        logger().info("built", status=facts["status"], ms=facts["build_ms"], **_names(message))
+
+
+def _result(message: Message, **facts: Any) -> Mapping[str, Any]:
+    return {**_names(message), "queue_ms": round(message.waited_seconds * 1000), **facts}
+
+
+def _names(message: Message) -> dict[str, Any]:
+    return {name: message.body[name] for name in ("function_id", "version", "build")}
+
+
+def _poison(attempts: int) -> Rejected:
+    text = f"the compiler died {attempts} times while building this source; change it, or build the version again if Kiln was at fault"
+    return Rejected("ATTEMPTS_EXHAUSTED", [Diagnostic("ERROR", 1, 1, None, None, None, text, "")])

@@ -1,0 +1,170 @@
+"""A whole platform, started as `make run` starts it, and small clients for it."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from libs.local.__main__ import free_ports
+from tests.support.processes import descendants, environment
+
+ECHO = "export function handle(input: string): string { return input; }"
+
+
+class Platform:
+    """A running platform."""
+
+    def __init__(self, home: Path, **variables: str) -> None:
+        http, grpc = free_ports(2)
+        self.home = home
+        self.http_address, self.grpc_address = f"127.0.0.1:{http}", f"127.0.0.1:{grpc}"
+        self._variables = variables
+        self._process: subprocess.Popen[str] | None = None
+        self.output: list[str] = []
+        self.http = httpx.Client(base_url=f"http://{self.http_address}", timeout=100, trust_env=False)
+
+    @property
+    def pid(self) -> int:
+        """The runner's."""
+        assert self._process
+        return self._process.pid
+
+    def environment(self) -> dict[str, str]:
+        """What the runner is started with."""
+        return environment(
+            KILN_HOME=str(self.home), KILN_HTTP_ADDRESS=self.http_address, KILN_GRPC_ADDRESS=self.grpc_address, **self._variables
+        )
+
+    def start(self) -> None:
+        """Starts it, and waits until it says that it is up."""
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "libs.local"],
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        up = threading.Event()
+        threading.Thread(target=self._read, args=(self._process, up), daemon=True).start()
+        if not up.wait(120) or self._process.poll() is not None:
+            raise AssertionError("".join(self.output))
+
+    def stop(self) -> int:
+        """Ctrl-C; returns the exit code."""
+        assert self._process
+        self._process.send_signal(signal.SIGINT)
+        return self._process.wait(60)
+
+    def kill(self) -> None:
+        """The runner dies without a word."""
+        assert self._process
+        self._process.kill()
+        self._process.wait(10)
+
+    def process(self, name: str) -> psutil.Process:
+        """The process of a service, or `postgres`."""
+        wanted = "postgres -D" if name == "postgres" else f"services.{name}"
+        for _ in range(100):
+            for one in psutil.Process(self.pid).children():
+                if wanted in " ".join(_command(one)) and "unprivileged.py" not in " ".join(_command(one)):
+                    return one
+            time.sleep(0.1)
+        raise AssertionError(f"{name} does not run")
+
+    def workers(self) -> list[psutil.Process]:
+        """The sandbox's processes."""
+        return [one for one in descendants(self.process("executor").pid) if "sandbox" in " ".join(_command(one))]
+
+    def _read(self, process: "subprocess.Popen[str]", up: threading.Event) -> None:
+        assert process.stdout
+        for line in process.stdout:
+            self.output.append(line)
+            if "Kiln is up" in line:
+                up.set()
+        up.set()
+
+    # The REST calls that most scenarios make.
+
+    def create(self, name: str, source: str = ECHO, **more: Any) -> dict[str, Any]:
+        """Creates a function; does not wait for its build."""
+        answer = self.http.post("/functions", json={"name": name, "language": "assemblyscript", "source": source, **more})
+        assert answer.status_code == 201, answer.text
+        created: dict[str, Any] = answer.json()
+        return created
+
+    def settled(self, reference: str, seconds: float = 120) -> dict[str, Any]:
+        """The function once its latest version is READY or FAILED."""
+        give_up = time.monotonic() + seconds
+        while time.monotonic() < give_up:
+            function: dict[str, Any] = self.http.get(f"/functions/{reference}").json()
+            if function["status"] in ("READY", "FAILED"):
+                return function
+            time.sleep(0.05)
+        raise AssertionError(f"{reference} is still {function['status']}")
+
+    def deploy(self, name: str, source: str = ECHO, **more: Any) -> dict[str, Any]:
+        """Creates a function and waits until it is READY."""
+        self.create(name, source, **more)
+        function = self.settled(name)
+        assert function["status"] == "READY", function["compileError"]
+        return function
+
+    def update(self, name: str, **fields: Any) -> dict[str, Any]:
+        """Changes a function; does not wait for a build."""
+        answer = self.http.put(f"/functions/{name}", json=fields)
+        assert answer.status_code == 200, answer.text
+        updated: dict[str, Any] = answer.json()
+        return updated
+
+    def execute(self, name: str, value: Any = None, *, version: int | None = None) -> dict[str, Any]:
+        """Runs a function; the execution."""
+        body: dict[str, Any] = {} if value is None else {"input": value}
+        answer = self.http.post(f"/functions/{name}/execute", json=body | ({"version": version} if version else {}))
+        assert answer.status_code == 200, answer.text
+        execution: dict[str, Any] = answer.json()
+        return execution
+
+    def execute_text(self, name: str, text: str) -> str:
+        """Runs a function with exactly this input; the answer's body, exactly."""
+        answer = self.http.post(
+            f"/functions/{name}/execute",
+            content=b'{"input":' + text.encode("utf-8", "surrogatepass") + b"}",
+            headers={"content-type": "application/json"},
+        )
+        assert answer.status_code == 200, answer.text
+        return answer.text
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return []
+
+
+@contextmanager
+def running_platform(home: Path, **variables: str) -> Iterator[Platform]:
+    """A platform in a home while the block runs."""
+    platform = Platform(home, **variables)
+    try:
+        platform.start()
+        yield platform
+    finally:
+        platform.stop()
+        platform.http.close()
+
+
+def error_of(answer: httpx.Response) -> Mapping[str, Any]:
+    """The error of an answer that is one."""
+    body: Mapping[str, Any] = json.loads(answer.text)["error"]
+    return body

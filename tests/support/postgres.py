@@ -1,0 +1,65 @@
+"""A PostgreSQL of the tests' own: the embedded one, in a temporary home, with nothing to survive a crash."""
+
+import asyncio
+import itertools
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import asyncpg
+
+from libs.local.__main__ import free_ports
+from libs.local.home import Home
+from libs.local.postgres import EmbeddedPostgres
+
+_numbers = itertools.count(1)
+
+
+class TestPostgres:
+    """A running cluster that hands out databases."""
+
+    __test__ = False
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    async def new_database(self, template: str = "template1") -> str:
+        """The URL of a new database."""
+        name = f"test_{next(_numbers)}_{time.time_ns()}"
+        await self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return self.url_of(name)
+
+    def url_of(self, name: str) -> str:
+        """The URL of a database."""
+        return f"{self.url.rpartition('/')[0]}/{name}"
+
+    async def execute(self, statement: str) -> None:
+        """Runs one statement in the maintenance database."""
+        connection = await asyncpg.connect(self.url)
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+
+@contextmanager
+def running_postgres(folder: Path) -> Iterator[TestPostgres]:
+    """A cluster in a folder while the block runs."""
+    home = Home(folder)
+    home.path.mkdir(exist_ok=True)
+    home.path.chmod(0o711)
+    postgres = EmbeddedPostgres(home, free_ports(1)[0])
+    postgres.set_up()
+    # What a test writes need not survive the machine.
+    command = [*postgres.command(), "-c", "fsync=off", "-c", "full_page_writes=off", "-c", "max_connections=200"]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    try:
+        asyncio.run(postgres.wait_until_ready())
+        yield TestPostgres(postgres.url)
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(20)
