@@ -1,4 +1,4 @@
-"""Checks JSON text without changing it: what passes through Kiln is judged by RFC 8259's grammar, never parsed and written again."""
+"""Judges JSON text without changing it: what passes through Kiln is held against RFC 8259's grammar, never parsed and rewritten."""
 
 import json
 import re
@@ -36,7 +36,7 @@ class InvalidJson(ValueError):
 
 
 def check(text: bytes, *, max_depth: int = MAX_DEPTH) -> None:
-    """Returns when `text` is one JSON value in UTF-8, as RFC 8259 has it: numbers of any size, any escape, members of one name twice.
+    """Returns when `text` is one JSON value in UTF-8, as RFC 8259 has it: numbers of any size, any escape, a name twice.
 
     Args:
         text: The text.
@@ -48,7 +48,7 @@ def check(text: bytes, *, max_depth: int = MAX_DEPTH) -> None:
     try:
         orjson.loads(text)
     except orjson.JSONDecodeError:
-        # It also refuses what the grammar allows, lone surrogates in escapes and numbers past a double, and tells the place in its own way.
+        # It refuses what the grammar allows, too: lone surrogates in escapes, and numbers past a double.
         _check_nesting(text, max_depth)
         _check_by_grammar(text)
     else:

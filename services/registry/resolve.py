@@ -1,7 +1,7 @@
 """Which version a call runs, for executors that do not know."""
 
 from libs.common.errors import FailedPrecondition
-from services.registry.functions import Functions, Version, unknown_function
+from services.registry.functions import Function, Functions, Version, unknown_function
 from services.registry.repository import FunctionRepository, WatchedFunction
 
 
@@ -22,16 +22,24 @@ class Resolver:
         function = await self._functions.get(reference)
         wanted = function.live_version if number is None else number
         if wanted is None:
-            raise no_ready_version(function.name)
+            raise no_ready_version(function)
         _, version = await self._functions.get_version(str(function.id), wanted)
         if version.status != "READY":
-            raise FailedPrecondition(f"version {wanted} of {function.name} is {version.status}; it cannot run", reason="VERSION_NOT_READY")
+            raise FailedPrecondition(
+                f"version {wanted} of {function.name} is {version.status}; it cannot run",
+                reason="VERSION_NOT_READY",
+                metadata={"function_id": str(function.id)},
+            )
         watched = await self._repository.watched_functions(function.id)
         if not watched or watched[0].deleted:
             raise unknown_function(reference)
         return watched[0], version
 
 
-def no_ready_version(name: str) -> FailedPrecondition:
+def no_ready_version(function: Function) -> FailedPrecondition:
     """The error for a function of which nothing can run yet."""
-    return FailedPrecondition(f"{name} has no version that is READY yet; look at its status and compileError", reason="NO_READY_VERSION")
+    return FailedPrecondition(
+        f"{function.name} has no version that is READY yet; look at its status and compileError",
+        reason="NO_READY_VERSION",
+        metadata={"function_id": str(function.id)},
+    )

@@ -1,0 +1,74 @@
+"""Which functions there are and what runs when they are called: what the watch has told, kept in memory."""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from uuid import UUID
+
+from libs.common.errors import Unavailable
+from services.executor.sandbox.outcome import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Runnable:
+    """A version that can be run."""
+
+    version: int
+    artifact_digest: str
+    abi: str
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogFunction:
+    """A function as the registry last told of it. `live` is None while nothing serves."""
+
+    id: UUID
+    name: str
+    revision: int
+    live: Runnable | None
+    limits: Limits
+
+
+class Catalog:
+    """Functions by id and by name. Empty and unusable until the first snapshot is complete."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[UUID, CatalogFunction] = {}
+        self._by_name: dict[str, CatalogFunction] = {}
+        self._complete = asyncio.Event()
+
+    def put(self, function: CatalogFunction) -> None:
+        """Takes what is told of a function, unless something newer is known."""
+        known = self._by_id.get(function.id)
+        if known and known.revision > function.revision:
+            return
+        self.remove(function.id)
+        self._by_id[function.id] = function
+        self._by_name[function.name] = function
+
+    def remove(self, identity: UUID) -> None:
+        """Forgets a function."""
+        known = self._by_id.pop(identity, None)
+        if known and self._by_name.get(known.name) is known:
+            del self._by_name[known.name]
+
+    def complete(self, present: Iterable[UUID]) -> None:
+        """A snapshot has ended: what was not in it is gone."""
+        for identity in set(self._by_id) - set(present):
+            self.remove(identity)
+        self._complete.set()
+
+    async def ready(self, timeout_seconds: float) -> None:
+        """Returns once the first snapshot is complete.
+
+        Raises:
+            Unavailable: it is not in that time.
+        """
+        try:
+            await asyncio.wait_for(self._complete.wait(), timeout_seconds)
+        except TimeoutError:
+            raise Unavailable("the executor is starting and does not know the functions yet", reason="STARTING", retry_after=1) from None
+
+    def find(self, identity: UUID | None, name: str) -> CatalogFunction | None:
+        """A function by id or by name."""
+        return (self._by_id.get(identity) if identity else None) or self._by_name.get(name)

@@ -1,0 +1,57 @@
+"""What the executor asks other services: the registry for functions that the watch has not told of, the compiler for artifacts."""
+
+from uuid import UUID
+
+from kiln.compiler.v1 import compiler_pb2, compiler_pb2_grpc
+from kiln.registry.v1 import registry_pb2, registry_pb2_grpc
+
+from libs.common.errors import FailedPrecondition
+from services.executor.catalog import CatalogFunction, Runnable
+from services.executor.watcher import function_from_proto, runnable_from_proto
+
+
+class RegistryClient:
+    """Asks the registry. Errors are those of its RPCs."""
+
+    def __init__(self, stub: "registry_pb2_grpc.RegistryInternalAsyncStub") -> None:
+        self._stub = stub
+
+    async def resolve(self, reference: str, version: int | None) -> tuple[CatalogFunction, Runnable]:
+        """A function and the version asked for; without a number the live one.
+
+        Raises:
+            NotFound: no such function or version.
+            FailedPrecondition: it is not READY.
+        """
+        answer = await self._stub.ResolveVersion(registry_pb2.ResolveVersionRequest(id=reference, version=version))
+        return function_from_proto(answer.function), runnable_from_proto(answer.version)
+
+    async def find_id(self, reference: str) -> UUID:
+        """The id of a function.
+
+        Raises:
+            NotFound: there is none.
+        """
+        try:
+            function, _ = await self.resolve(reference, None)
+        except FailedPrecondition as error:
+            # It exists, though nothing of it can run yet.
+            return UUID(error.metadata["function_id"])
+        return function.id
+
+
+class ArtifactClient:
+    """Asks the compiler."""
+
+    def __init__(self, stub: "compiler_pb2_grpc.CompilerInternalAsyncStub") -> None:
+        self._stub = stub
+
+    async def fetch(self, digest: str) -> bytes:
+        """The bytes of an artifact.
+
+        Raises:
+            NotFound: there is none.
+            Unavailable: the compiler is away.
+        """
+        stream = self._stub.GetArtifact(compiler_pb2.GetArtifactRequest(digest=digest))
+        return b"".join([answer.chunk async for answer in stream])

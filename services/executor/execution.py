@@ -1,0 +1,61 @@
+"""The record of one run, as the executor holds it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from services.executor.sandbox.outcome import GuestError, LogLine, Outcome
+
+
+class Status(StrEnum):
+    """Where a run stands."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """One run. Times are UTC; what is not known yet is None.
+
+    Attributes:
+        input: JSON text, exactly as given.
+        output: JSON text, exactly as answered; None unless COMPLETED.
+        error: None unless FAILED.
+        queue_us: How long it waited for a worker.
+    """
+
+    id: UUID
+    function_id: UUID
+    function_name: str
+    function_version: int
+    request_id: str
+    created_at: datetime
+    input: bytes
+    status: Status = Status.PENDING
+    queue_us: int = 0
+    cold_start: bool = False
+    started_at: datetime | None = None
+    output: bytes | None = None
+    error: GuestError | None = None
+    logs: tuple[LogLine, ...] = ()
+    logs_truncated: bool = False
+    duration_us: int | None = None
+    memory_peak_bytes: int | None = None
+    completed_at: datetime | None = None
+
+
+def outcome_fields(outcome: Outcome) -> dict[str, object]:
+    """The fields of an execution that its outcome decides."""
+    return {
+        "status": Status.FAILED if outcome.error else Status.COMPLETED,
+        "output": outcome.output,
+        "error": outcome.error,
+        "logs": outcome.logs,
+        "logs_truncated": outcome.logs_truncated,
+        "duration_us": outcome.duration_us,
+        "memory_peak_bytes": outcome.memory_peak_bytes,
+    }

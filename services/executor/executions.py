@@ -1,0 +1,263 @@
+"""Runs functions, and remembers every run."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+from uuid import UUID
+
+from libs.common import jsontext
+from libs.common.errors import AlreadyExists, InvalidArgument, KilnError, NotFound, ResourceExhausted, Unavailable
+from libs.common.ids import milliseconds_of, parse_uuid
+from libs.common.pages import Listing, Page
+from services.executor.catalog import Catalog, CatalogFunction, Runnable
+from services.executor.clients import RegistryClient
+from services.executor.execution import Execution, Status, outcome_fields
+from services.executor.modules import Modules
+from services.executor.repository import ExecutionRepository, Filter
+from services.executor.sandbox.child import StartFailed
+from services.executor.sandbox.errors import Exhausted, NotPrepared
+from services.executor.sandbox.outcome import Call, ErrorType, GuestError, Outcome
+from services.executor.sandbox.sandbox import Sandbox, Slot
+
+# A page of history ends early rather than being larger than this.
+MAX_PAGE_BYTES: Final = 3 << 20
+# How long a call waits for the first snapshot of an executor that has just started.
+STARTING_SECONDS: Final = 3
+# How often a version is prepared again that was evicted between its preparation and its run.
+PREPARE_TRIES: Final = 3
+# How long a caller waits for the record of a run that has ended.
+RECORDING_SECONDS: Final = 10
+CANCELLED: Final = Outcome(None, GuestError(ErrorType.CANCELLED, "the caller went away, or its deadline passed"))
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A call as it was made.
+
+    Attributes:
+        id: The execution's, made by whoever took the call from outside.
+        reference: Id or name of the function.
+        input: JSON text.
+        version: None for the live one.
+    """
+
+    id: UUID
+    request_id: str
+    reference: str
+    input: bytes
+    version: int | None
+
+
+class Executions:
+    """The runs of one executor."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        registry: RegistryClient,
+        modules: Modules,
+        sandbox: Sandbox,
+        repository: ExecutionRepository,
+        *,
+        max_input_bytes: int,
+    ) -> None:
+        self._catalog = catalog
+        self._registry = registry
+        self._modules = modules
+        self._sandbox = sandbox
+        self._repository = repository
+        self._max_input_bytes = max_input_bytes
+        self._background: set[asyncio.Task[Any]] = set()
+
+    async def execute(self, request: Request) -> Execution:
+        """Runs a function once; returns when the run is recorded.
+
+        A run that has begun always ends in the history: when its caller goes away as CANCELLED, when this process dies by a sweep.
+
+        Raises:
+            InvalidArgument, ResourceExhausted: the input is no JSON, or too large, or nested too deep; or too many calls wait.
+            NotFound, FailedPrecondition: there is no such function or version, or it cannot run.
+            Unavailable: nothing has run, or what has run could not be recorded in time.
+        """
+        self._check_input(request.input)
+        function, runnable = await self._find_version(request.reference, request.version)
+        cold = await self._modules.ensure(runnable)
+        execution = Execution(
+            id=request.id,
+            function_id=function.id,
+            function_name=function.name,
+            function_version=runnable.version,
+            request_id=request.request_id,
+            created_at=datetime.fromtimestamp(milliseconds_of(request.id) / 1000, UTC),
+            input=request.input,
+            cold_start=cold,
+        )
+        call = Call(runnable.artifact_digest, runnable.abi, request.input, function.limits)
+        return await self._run(execution, call, runnable)
+
+    async def get(self, text: str) -> Execution:
+        """One run.
+
+        Raises:
+            NotFound: there is none, or its function is deleted.
+        """
+        await self._catalog.ready(STARTING_SECONDS)
+        identity = parse_uuid(text)
+        execution = await self._repository.find(identity) if identity else None
+        if execution is None or not await self._exists(execution.function_id):
+            raise NotFound(f"there is no execution {text[:100]!r}", reason="EXECUTION_NOT_FOUND")
+        return execution
+
+    async def list(self, reference: str, page: Page, wanted: Filter) -> Listing[Execution]:
+        """Runs of a function, newest first; a page may end early where its runs are large.
+
+        Raises:
+            NotFound: there is no such function.
+        """
+        function_id = await self._find_id(reference)
+        before = parse_uuid(page.after) if page.after else None
+        found = await self._repository.list(function_id, before, page.size + 1, MAX_PAGE_BYTES, wanted)
+        items = found[: page.size]
+        if not items:
+            return Listing([], "")
+        # Fewer than were asked for may be all there are, or all that fit: only the next run tells.
+        more = len(found) > page.size or await self._repository.list(function_id, items[-1].id, 1, 0, wanted)
+        return Listing(items, page.token(str(items[-1].id)) if more else "")
+
+    async def close(self) -> None:
+        """Waits for what must still be recorded."""
+        await asyncio.gather(*self._background, return_exceptions=True)
+
+    def _check_input(self, text: bytes) -> None:
+        if len(text) > self._max_input_bytes:
+            raise ResourceExhausted(f"input: has {len(text)} bytes; at most {self._max_input_bytes} are taken", reason="INPUT_TOO_LARGE")
+        try:
+            jsontext.check(text)
+        except jsontext.InvalidJson as error:
+            raise InvalidArgument.of("input", str(error), reason="INPUT_NOT_JSON") from None
+
+    async def _find_version(self, reference: str, version: int | None) -> tuple[CatalogFunction, Runnable]:
+        if version is not None and version < 1:
+            raise InvalidArgument.of("version", "must be a number from 1")
+        await self._catalog.ready(STARTING_SECONDS)
+        function = self._catalog.find(parse_uuid(reference), reference)
+        if function and function.live and version in (None, function.live.version):
+            return function, function.live
+        return await self._registry.resolve(reference, version)
+
+    async def _find_id(self, reference: str) -> UUID:
+        await self._catalog.ready(STARTING_SECONDS)
+        function = self._catalog.find(parse_uuid(reference), reference)
+        return function.id if function else await self._registry.find_id(reference)
+
+    async def _exists(self, function_id: UUID) -> bool:
+        try:
+            return await self._find_id(str(function_id)) == function_id
+        except NotFound:
+            return False
+
+    async def _run(self, execution: Execution, call: Call, runnable: Runnable) -> Execution:
+        accepted_at, waits = time.monotonic(), not self._sandbox.has_idle_worker
+        try:
+            if waits:
+                await self._begin(self._repository.accept, execution)
+            async with self._sandbox.reserve() as slot:
+                queue_us = round((time.monotonic() - accepted_at) * 1e6)
+                execution = replace(execution, status=Status.RUNNING, queue_us=queue_us, started_at=_now())
+                await self._begin(self._repository.start, execution)
+                outcome = await self._outcome(slot, call, runnable)
+        except (Exhausted, StartFailed) as error:
+            self._in_background(self._withdraw(execution.id))
+            raise _no_worker(error) from error
+        except asyncio.CancelledError:
+            if waits or execution.status is Status.RUNNING:
+                self._in_background(self._record(_ended(execution, CANCELLED)))
+            raise
+        return await self._finish(_ended(execution, outcome))
+
+    async def _begin(self, write: Callable[[Execution], Awaitable[bool]], execution: Execution) -> None:
+        try:
+            begun = await write(execution)
+        except Unavailable:
+            # Whether the row is there is not known; nothing has run, so it must go.
+            self._in_background(self._withdraw(execution.id))
+            raise
+        if not begun:
+            if await self._repository.find(execution.id):
+                raise AlreadyExists(f"there is an execution {execution.id} already", reason="EXECUTION_EXISTS")
+            raise NotFound(f"{execution.function_name} was deleted", reason="FUNCTION_NOT_FOUND")
+
+    async def _outcome(self, slot: Slot, call: Call, runnable: Runnable) -> Outcome:
+        """The call's outcome; that the sandbox fails is one too, since the run has begun."""
+        try:
+            for _ in range(PREPARE_TRIES):
+                try:
+                    return await slot.run(call)
+                except NotPrepared:
+                    await self._modules.ensure(runnable)
+            return _platform("the function's code does not stay in the cache; make KILN_EXECUTOR_CODE_CACHE_MB larger")
+        except (Exhausted, StartFailed):
+            return _platform("the worker of this call died, and no other can be started")
+        except KilnError as error:
+            return _platform(f"the function's code cannot be loaded: {error.message}")
+
+    async def _finish(self, execution: Execution) -> Execution:
+        """Records the end, and answers with what the history then says."""
+        recording = self._in_background(self._record(execution))
+        try:
+            recorded = await asyncio.wait_for(asyncio.shield(recording), RECORDING_SECONDS)
+        except TimeoutError:
+            raise Unavailable(
+                f"the function ran, and its record cannot be written now; execution {execution.id} will tell", reason="NOT_RECORDED"
+            ) from None
+        if recorded is None:
+            raise NotFound(f"{execution.function_name} was deleted while it ran", reason="FUNCTION_NOT_FOUND")
+        return recorded
+
+    async def _record(self, execution: Execution) -> Execution | None:
+        if await self._persistently(lambda: self._repository.finish(execution)):
+            return execution
+        # Swept while this process was thought dead, or deleted: the history has the last word.
+        return await self._persistently(lambda: self._repository.find(execution.id))
+
+    async def _withdraw(self, identity: UUID) -> None:
+        await self._persistently(lambda: self._repository.withdraw(identity))
+
+    @staticmethod
+    async def _persistently(write: Callable[[], Awaitable[T]]) -> T:
+        """Repeats a write that changes nothing the second time, until the database answers."""
+        while True:
+            try:
+                return await write()
+            except Unavailable:
+                await asyncio.sleep(0.3)
+
+    def _in_background(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
+
+
+def _ended(execution: Execution, outcome: Outcome) -> Execution:
+    fields: dict[str, Any] = outcome_fields(outcome)
+    return replace(execution, **fields, cold_start=execution.cold_start or outcome.cold_start, completed_at=_now())
+
+
+def _platform(message: str) -> Outcome:
+    return Outcome(None, GuestError(ErrorType.PLATFORM, message))
+
+
+def _no_worker(error: Exception) -> KilnError:
+    if isinstance(error, Exhausted):
+        return ResourceExhausted("too many calls wait for a worker; try again soon", reason="TOO_MANY_CALLS", retry_after=1)
+    return Unavailable("no worker can be started now; try again", reason="SANDBOX_AWAY", retry_after=1)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

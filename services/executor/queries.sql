@@ -1,0 +1,102 @@
+-- accept_execution --  an accepted call waits for a worker
+INSERT INTO executor.executions
+    (id, function_id, function_name, function_version, status, input, request_id, executor_id, created_at)
+SELECT $1, $2, $3, $4, 'PENDING', $5, $6, $7, $8
+WHERE NOT EXISTS (SELECT FROM executor.deleted_functions WHERE function_id = $2)
+ON CONFLICT (id) DO NOTHING
+RETURNING id;
+
+-- start_execution --  a worker runs the call, whether it had to wait or not
+INSERT INTO executor.executions
+    (id, function_id, function_name, function_version, status, input, request_id, executor_id, created_at, queue_us, started_at)
+SELECT $1, $2, $3, $4, 'RUNNING', $5, $6, $7, $8, $9, $10
+WHERE NOT EXISTS (SELECT FROM executor.deleted_functions WHERE function_id = $2)
+ON CONFLICT (id) DO UPDATE SET status = 'RUNNING', queue_us = excluded.queue_us, started_at = excluded.started_at
+WHERE executions.status = 'PENDING' AND executions.executor_id = excluded.executor_id
+RETURNING id;
+
+-- finish_execution --  how the call ended; wins over its beginning whichever comes first, and never over another end
+INSERT INTO executor.executions
+    (id, function_id, function_name, function_version, input, request_id, executor_id, created_at, queue_us, started_at, status, output,
+     error_type, error, logs, logs_truncated, duration_us, cold_start, memory_peak_bytes, completed_at)
+SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20
+WHERE NOT EXISTS (SELECT FROM executor.deleted_functions WHERE function_id = $2)
+ON CONFLICT (id) DO UPDATE
+SET status = excluded.status, output = excluded.output, error_type = excluded.error_type, error = excluded.error, logs = excluded.logs,
+    logs_truncated = excluded.logs_truncated, duration_us = excluded.duration_us, cold_start = excluded.cold_start,
+    memory_peak_bytes = excluded.memory_peak_bytes, completed_at = excluded.completed_at, queue_us = excluded.queue_us,
+    started_at = excluded.started_at
+WHERE executions.status IN ('PENDING', 'RUNNING')
+RETURNING id;
+
+-- withdraw_execution --  a call was refused after all; nothing has run
+DELETE FROM executor.executions WHERE id = $1 AND status IN ('PENDING', 'RUNNING');
+
+-- find_execution --  one run
+SELECT id, function_id, function_name, function_version, status, input, output, error_type, error, logs, logs_truncated, duration_us,
+       queue_us, cold_start, memory_peak_bytes, request_id, created_at, started_at, completed_at
+FROM executor.executions
+WHERE id = $1;
+
+-- list_executions --  runs of a function older than a key, newest first, as many as fit into a size, but one at least
+SELECT id, function_id, function_name, function_version, status, input, output, error_type, error, logs, logs_truncated, duration_us,
+       queue_us, cold_start, memory_peak_bytes, request_id, created_at, started_at, completed_at
+FROM executor.executions
+WHERE id IN (
+    SELECT candidate.id
+    FROM (
+        SELECT page.id, row_number() OVER newest AS place, sum(page.size) OVER newest AS total
+        FROM (
+            SELECT e.id, octet_length(e.input) + coalesce(octet_length(e.output), 0) + octet_length(e.logs) + 500 AS size
+            FROM executor.executions e
+            WHERE e.function_id = $1
+              AND ($2::uuid IS NULL OR e.id < $2)
+              AND ($3::text IS NULL OR e.status = $3)
+              AND ($4::text IS NULL OR e.error_type = $4)
+              AND ($5::integer IS NULL OR e.function_version = $5)
+              AND ($6::timestamptz IS NULL OR (e.started_at >= $6 AND e.id >= executor.first_id($6 - interval '5 minutes')))
+              AND ($7::timestamptz IS NULL OR (e.started_at < $7 AND e.id < executor.first_id($7 + interval '1 millisecond')))
+            ORDER BY e.id DESC
+            LIMIT $8
+        ) page
+        WINDOW newest AS (ORDER BY page.id DESC)
+    ) candidate
+    WHERE candidate.place = 1 OR candidate.total <= $9
+)
+AND id <= coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+ORDER BY id DESC;
+
+-- create_partitions --  today's partition and those of some days ahead
+SELECT executor.create_partition(day::date)
+FROM generate_series((now() AT TIME ZONE 'UTC')::date, (now() AT TIME ZONE 'UTC')::date + $1::integer, interval '1 day') AS day;
+
+-- create_partition_of --  the partition that an id belongs to
+SELECT executor.create_partition((to_timestamp($1::bigint / 1000.0) AT TIME ZONE 'UTC')::date);
+
+-- heartbeat --  this executor lives
+INSERT INTO executor.executors (id) VALUES ($1) ON CONFLICT (id) DO UPDATE SET heartbeat_at = now();
+
+-- retire --  this executor ends
+DELETE FROM executor.executors WHERE id = $1;
+
+-- sweep_executions --  what dead executors left unfinished has failed
+UPDATE executor.executions
+SET status = 'FAILED', error_type = 'PLATFORM', error = $2, completed_at = now()
+WHERE status IN ('PENDING', 'RUNNING')
+  AND executor_id NOT IN (SELECT id FROM executor.executors WHERE heartbeat_at > now() - make_interval(secs => $1));
+
+-- forget_executors --  dead executors
+DELETE FROM executor.executors WHERE heartbeat_at < now() - make_interval(secs => $1);
+
+-- remember_deletion --  no record of this function may be written any more
+INSERT INTO executor.deleted_functions (function_id) VALUES ($1) ON CONFLICT (function_id) DO NOTHING;
+
+-- list_unpurged_functions --  deleted functions that may have history left
+SELECT function_id FROM executor.deleted_functions WHERE purged_at IS NULL OR deleted_at > now() - interval '10 minutes';
+
+-- purge_executions --  removes some of a function's history
+DELETE FROM executor.executions
+WHERE id IN (SELECT id FROM executor.executions WHERE function_id = $1 ORDER BY id DESC LIMIT 500) AND function_id = $1;
+
+-- mark_purged --  a deleted function has no history left
+UPDATE executor.deleted_functions SET purged_at = now() WHERE function_id = $1 AND purged_at IS NULL;

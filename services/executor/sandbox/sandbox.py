@@ -1,0 +1,203 @@
+"""Runs guests: each call in a fresh instance, inside of a process that has nothing worth stealing and can be lost at any time."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Iterable
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Final, Self
+
+from libs.common import logs
+from services.executor.sandbox.child import Child
+from services.executor.sandbox.compiler import Preparer
+from services.executor.sandbox.errors import NotPrepared
+from services.executor.sandbox.native import CodeCache
+from services.executor.sandbox.outcome import Call, Outcome
+from services.executor.sandbox.pool import Pool, PoolSize
+from services.executor.sandbox.process import MAX_BODY_BYTES, Arguments
+from services.executor.sandbox.worker_handle import NativeCode, WorkerHandle
+
+# Of Kiln's own choosing, outside of what systems give to people and packages.
+DEFAULT_UID: Final = 64_052
+
+_PACKAGE: Final = "services.executor.sandbox"
+_MAX_OUTPUT_BYTES: Final = 64 << 20
+_MAX_MODULES: Final = 10_000
+# The largest guest there may be, the code it holds ready, and room for the interpreter.
+_WORKER_DATA_BYTES: Final = 2 << 30
+
+
+class Slot:
+    """The right to run calls, one after the other, in a worker that nobody else uses meanwhile."""
+
+    def __init__(self, pool: Pool, code: CodeCache[NativeCode], worker: WorkerHandle) -> None:
+        self._pool = pool
+        self._code = code
+        self._worker = worker
+
+    async def run(self, call: Call) -> Outcome:
+        """Runs a call to its end. A guest's fault is an outcome, and so is the death of the worker.
+
+        Raises:
+            NotPrepared: Its native code is not there; nothing has run.
+            Exhausted, StartFailed: The worker died before the call, and there is no other.
+        """
+        native = self._code.get(call.digest)
+        if native is None or native.abi != call.abi:
+            raise NotPrepared(call.digest)
+        while not self._worker.is_usable:
+            self._pool.give_back(self._worker)
+            self._worker = await self._pool.take()
+        return await self._worker.run(call, native)
+
+    def release(self) -> None:
+        """Gives the worker back."""
+        self._pool.give_back(self._worker)
+
+
+class Sandbox:
+    """The sandbox. Enter it to start its processes; leaving it ends them all, whatever they do.
+
+    Enter it on a thread that lives at least as long: the processes die with the thread that started them.
+
+    Args:
+        workers: Worker processes that are always there, at least 1.
+        max_workers: Worker processes when all are busy.
+        max_waiting: Calls that may wait for a worker.
+        spare_seconds: How long a worker above `workers` stays without a call.
+        code_bytes: Native code that is kept at most.
+        worker_code_bytes: Native code that each worker holds ready at most.
+        compile_seconds: How long making native code of one module may take.
+        compile_memory_mb: How much memory it may take, in MiB.
+        start_seconds: How long a process may take to start.
+        uid: Whom the processes become when this one is root's.
+    """
+
+    def __init__(
+        self,
+        *,
+        workers: int = 2,
+        max_workers: int = 16,
+        max_waiting: int = 256,
+        spare_seconds: float = 30.0,
+        code_bytes: int = 256 << 20,
+        worker_code_bytes: int = 128 << 20,
+        compile_seconds: float = 10.0,
+        compile_memory_mb: int = 1024,
+        start_seconds: float = 30.0,
+        uid: int = DEFAULT_UID,
+    ) -> None:
+        self._code: CodeCache[NativeCode] = CodeCache(code_bytes, _MAX_MODULES)
+        self._worker_code_bytes = worker_code_bytes
+        self._compile_data_bytes = compile_memory_mb << 20
+        self._start_seconds = start_seconds
+        self._uid = uid
+        self._told_about_containment = False
+        self._preparing: dict[str, asyncio.Task[None]] = {}
+        size = PoolSize(workers, max(workers, max_workers), max_waiting, spare_seconds)
+        self._pool = Pool(size, self._start_worker, self._all_code)
+        self._preparer = Preparer(self._start_preparer, compile_seconds, compile_memory_mb)
+
+    async def __aenter__(self) -> Self:
+        """Starts the workers and the preparer.
+
+        Raises:
+            StartFailed: One of them did not come up.
+        """
+        try:
+            await _all_or_first_error(self._pool.open(), self._preparer.open())
+        except BaseException:
+            await self._close()
+            raise
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self._close()
+
+    @property
+    def has_idle_worker(self) -> bool:
+        """Whether a call would get a worker without waiting."""
+        return self._pool.has_idle
+
+    def is_prepared(self, digest: str) -> bool:
+        """Whether native code of a module is there."""
+        return digest in self._code
+
+    async def prepare(self, digest: str, wasm: bytes, abi_name: str) -> None:
+        """Makes native code of a module, once for all who ask at the same time, and has it loaded into the idle workers.
+
+        Args:
+            digest: Names the module. Whoever calls vouches that it belongs to these bytes.
+            wasm: The module.
+            abi_name: How it is talked to; a key of `libs.common.abi.ABIS`.
+
+        Raises:
+            Unloadable: Wasmtime refuses the module, it does not fit its ABI, or making native code passes its bounds.
+            StartFailed: The preparer does not start.
+        """
+        native = self._code.get(digest)
+        if native is not None and native.abi == abi_name:
+            return
+        task = self._preparing.get(digest)
+        if task is None:
+            task = self._preparing[digest] = asyncio.create_task(self._prepare(digest, wasm, abi_name))
+            task.add_done_callback(lambda _: self._preparing.pop(digest))
+        # One that waits may go away; the others still want it.
+        await asyncio.shield(task)
+
+    @asynccontextmanager
+    async def reserve(self) -> AsyncIterator[Slot]:
+        """A slot to run calls in, as soon as a worker is free, first come, first served. When all are busy, a spare is started.
+
+        Raises:
+            Exhausted: Too many wait.
+            StartFailed: There is no worker and none can be started.
+        """
+        slot = Slot(self._pool, self._code, await self._pool.take())
+        try:
+            yield slot
+        finally:
+            slot.release()
+
+    async def _prepare(self, digest: str, wasm: bytes, abi_name: str) -> None:
+        native = await self._preparer.compile(digest, abi_name, wasm)
+        self._code.put(digest, native, len(native.code))
+        await self._pool.load(native)
+
+    async def _close(self) -> None:
+        preparing = list(self._preparing.values())
+        for task in preparing:
+            task.cancel()
+        await asyncio.gather(*preparing, return_exceptions=True)
+        await asyncio.gather(self._pool.close(), self._preparer.close())
+
+    def _all_code(self) -> Iterable[NativeCode]:
+        return [native for _, native in self._code.values()]
+
+    async def _start_worker(self) -> Child:
+        arguments = Arguments(0, 0, self._uid, _WORKER_DATA_BYTES, self._worker_code_bytes)
+        return self._told(await self._start(f"{_PACKAGE}.worker", arguments, _MAX_OUTPUT_BYTES))
+
+    async def _start_preparer(self) -> Child:
+        arguments = Arguments(0, 0, self._uid, self._compile_data_bytes, 0)
+        return await self._start(f"{_PACKAGE}.preparer", arguments, MAX_BODY_BYTES)
+
+    async def _start(self, module: str, arguments: Arguments, max_body_bytes: int) -> Child:
+        return await Child.start(module, arguments, max_body_bytes=max_body_bytes, start_seconds=self._start_seconds)
+
+    def _told(self, child: Child) -> Child:
+        """Says once how far workers are contained here."""
+        if not self._told_about_containment:
+            self._told_about_containment = True
+            own_network = bool(child.ready.get("own_network"))
+            log = logs.logger().info if own_network else logs.logger().warning
+            log("workers_contained", uid=child.ready.get("uid"), own_network=own_network)
+        return child
+
+
+async def _all_or_first_error(*things: Awaitable[None]) -> None:
+    """Waits for all; when some fail, raises one of their errors as itself, for those who start a service to read."""
+    for result in await asyncio.gather(*things, return_exceptions=True):
+        while isinstance(result, BaseExceptionGroup):
+            result = result.exceptions[0]
+        if isinstance(result, BaseException):
+            raise result

@@ -1,0 +1,20 @@
+"""Settings of the executor."""
+
+from pydantic import Field
+
+from libs.common.settings import DatabaseSettings
+
+
+class Settings(DatabaseSettings):
+    """What the executor reads from its environment."""
+
+    listen_address: str = Field("127.0.0.1:50054", description="Where the service's gRPC server listens.")
+    registry_address: str = Field("127.0.0.1:50051", description="Where the registry is, as `host:port`.")
+    compiler_address: str = Field("127.0.0.1:50053", description="Where the compiler is, as `host:port`.")
+    executor_workers: int = Field(2, gt=0, le=256, description="Worker processes that always run.")
+    executor_max_workers: int = Field(16, gt=0, le=1024, description="Worker processes at most, when all are busy.")
+    executor_max_waiting: int = Field(256, ge=0, description="Calls that may wait for a worker; more are refused.")
+    executor_max_input_bytes: int = Field(1 << 20, gt=0, le=4 << 20, description="Largest input of a call.")
+    executor_code_cache_mb: int = Field(256, gt=0, description="Native code kept ready, in MiB.")
+    executor_lease_seconds: float = Field(15, gt=1, description="Runs of an executor that was silent so long are FAILED.")
+    executor_purge_seconds: float = Field(10, gt=0, description="How often the history of deleted functions is looked for.")

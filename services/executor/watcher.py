@@ -1,0 +1,133 @@
+"""Follows the registry's watch: keeps the catalog true and code ready before its first call."""
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Coroutine
+from typing import Any
+from uuid import UUID
+
+import grpc
+from kiln.registry.v1 import registry_pb2 as pb
+from kiln.registry.v1 import registry_pb2_grpc
+
+from libs.common.errors import KilnError
+from libs.common.logs import logger
+from services.executor.catalog import Catalog, CatalogFunction, Runnable
+from services.executor.modules import Modules
+from services.executor.repository import ExecutionRepository
+from services.executor.sandbox.outcome import Limits
+
+# How many modules are prepared at once, beside the calls being served.
+PREPARING_AT_ONCE = 2
+# How many of a snapshot's functions are prepared ahead, the newest first.
+PREPARED_AT_START = 500
+
+
+Words = asyncio.Queue[pb.WatchFunctionsRequest]
+
+
+class Watcher:
+    """One connection to the watch at a time; what the catalog knows stays while there is none."""
+
+    def __init__(
+        self, registry: "registry_pb2_grpc.RegistryInternalAsyncStub", catalog: Catalog, modules: Modules, executions: ExecutionRepository
+    ) -> None:
+        self._registry = registry
+        self._catalog = catalog
+        self._modules = modules
+        self._executions = executions
+        self._preparing = asyncio.Semaphore(PREPARING_AT_ONCE)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def follow(self) -> None:
+        """Follows until the stream ends."""
+        words: asyncio.Queue[pb.WatchFunctionsRequest] = asyncio.Queue()
+        words.put_nowait(pb.WatchFunctionsRequest())
+        try:
+            await self._take_all(self._registry.WatchFunctions(_spoken(words)), words)
+        except grpc.aio.AioRpcError as error:
+            logger().warning("watch_lost", code=error.code().name)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+
+    async def _take_all(self, events: AsyncIterable[pb.WatchFunctionsResponse], words: Words) -> None:
+        snapshot: set[UUID] | None = set()
+        async for event in events:
+            if event.HasField("function"):
+                identity = UUID(event.function.id)
+                await self._take(event.function)
+                if snapshot is None:
+                    self._spawn(self._prepare_and_acknowledge(event.function, words))
+                elif not event.function.deleted:
+                    snapshot.add(identity)
+            elif snapshot is not None:
+                self._catalog.complete(snapshot)
+                words.put_nowait(pb.WatchFunctionsRequest(revision=event.snapshot_end))
+                logger().info("watch_complete", functions=len(snapshot), revision=event.snapshot_end)
+                self._prepare_newest(snapshot)
+                snapshot = None
+
+    async def _take(self, told: pb.WatchedFunction) -> None:
+        identity = UUID(told.id)
+        if told.deleted:
+            self._catalog.remove(identity)
+            self._spawn(self._remember_deletion(identity))
+        else:
+            self._catalog.put(function_from_proto(told))
+
+    def _prepare_newest(self, snapshot: set[UUID]) -> None:
+        for identity in sorted(snapshot, reverse=True)[:PREPARED_AT_START]:
+            function = self._catalog.find(identity, "")
+            if function and function.live:
+                self._spawn(self._prepare(function.live))
+
+    async def _prepare_and_acknowledge(self, told: pb.WatchedFunction, words: Words) -> None:
+        if told.HasField("live"):
+            await self._prepare(runnable_from_proto(told.live))
+        words.put_nowait(pb.WatchFunctionsRequest(function_id=told.id, revision=told.revision))
+
+    async def _prepare(self, runnable: Runnable) -> None:
+        async with self._preparing:
+            try:
+                await self._modules.ensure(runnable)
+            except KilnError as error:
+                # The call that needs it meets the same error, and tells its caller.
+                logger().warning("not_prepared", digest=runnable.artifact_digest, error=error.message)
+
+    async def _remember_deletion(self, identity: UUID) -> None:
+        while True:
+            try:
+                return await self._executions.remember_deletion(identity)
+            except KilnError:
+                await asyncio.sleep(1)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _spoken(words: Words) -> AsyncIterator[pb.WatchFunctionsRequest]:
+    while True:
+        yield await words.get()
+
+
+def function_from_proto(told: pb.WatchedFunction) -> CatalogFunction:
+    """A function as the catalog keeps it."""
+    return CatalogFunction(
+        id=UUID(told.id),
+        name=told.name,
+        revision=told.revision,
+        live=runnable_from_proto(told.live) if told.HasField("live") else None,
+        limits=Limits(
+            timeout_ms=told.limits.timeout_ms,
+            memory_mb=told.limits.memory_mb,
+            max_output_bytes=told.limits.max_output_bytes,
+            max_log_bytes=told.limits.max_log_bytes,
+        ),
+    )
+
+
+def runnable_from_proto(told: pb.RunnableVersion) -> Runnable:
+    """A version as the catalog keeps it."""
+    return Runnable(told.version, told.artifact_digest, told.abi)
