@@ -84,7 +84,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
             # The status is set instead of aborting: grpc.aio does not wait for aborted handlers when it stops (grpc/grpc#37239).
             known = _known(error, method)
             code = status.code_of(known)
-            _set_status(context, known, identity)
+            set_status(context, known, identity)
         finally:
             if not method.startswith("/grpc."):
                 logger().info("rpc", method=method, code=code.name, ms=round((time.monotonic() - began) * 1000, 1))
@@ -131,7 +131,8 @@ def _known(error: Exception, method: str) -> KilnError:
     return error
 
 
-def _set_status(context: grpc.aio.ServicerContext[Any, Any], error: KilnError, identity: str) -> None:
+def set_status(context: grpc.aio.ServicerContext[Any, Any], error: KilnError, identity: str) -> None:
+    """Ends a call with an error, details included, without aborting its handler."""
     context.set_code(status.code_of(error))
     context.set_details(error.message)
     context.set_trailing_metadata(((STATUS_DETAILS, status.to_proto(error, identity).SerializeToString()),))

@@ -1,0 +1,164 @@
+"""The services behind the gateway: one channel each, calls that survive a restart of the other side, and their health.
+
+A call is sent again only where that cannot run anything twice: when no connection came about, so that nothing was sent; when the service
+says that it is only starting; or when the RPC's policy says that it is idempotent.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Final, Self
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from libs.common import channel, request, status
+from libs.common.errors import Unavailable
+from libs.common.ids import uuid7
+from libs.common.policy import policy_of
+
+HEALTH_SECONDS: Final = 1.0
+_SERVING: Final = health_pb2.HealthCheckResponse.SERVING
+# Attempts at a call that was certainly not begun, over some three seconds; and at one that may be done twice.
+_ATTEMPTS: Final = 6
+_ATTEMPTS_IF_BEGUN: Final = 3
+_PAUSE_SECONDS: Final = 0.1
+# What a service says that has only just started and has not begun the call.
+_STARTING: Final = "STARTING"
+# How gRPC's core begins the details of a call for which no connection came about.
+_NOT_CONNECTED: Final = "failed to connect to all addresses"
+# Whose calls make an execution.
+_EXECUTOR: Final = "/kiln.executor."
+
+Metadata = Sequence[tuple[str, str | bytes]]
+UnaryCall = grpc.aio.UnaryUnaryCall[bytes, bytes]
+StreamCall = grpc.aio.StreamStreamCall[bytes, bytes]
+
+
+class Backend:
+    """One service behind the gateway. Messages are the bytes that are on the wire.
+
+    Args:
+        name: For people: `registry`.
+        address: `host:port`.
+        connect_seconds: How long a call waits for a connection.
+    """
+
+    def __init__(self, name: str, address: str, *, connect_seconds: float) -> None:
+        self.name = name
+        self._connect_seconds = connect_seconds
+        self._channel = grpc.aio.insecure_channel(address, options=channel.OPTIONS)
+        self._health: Any = health_pb2_grpc.HealthStub(self._channel)
+        self._unary: dict[str, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {}
+
+    async def close(self) -> None:
+        """Ends all calls."""
+        await self._channel.close()
+
+    async def unary(self, method: str, message: bytes, *, seconds: float, metadata: Metadata) -> tuple[bytes, UnaryCall]:
+        """Calls a unary RPC.
+
+        Args:
+            method: Wire name.
+            message: The request.
+            seconds: How long it may take, with all attempts.
+            metadata: Sent along.
+
+        Returns:
+            The answer, and the call for its metadata.
+
+        Raises:
+            Unavailable: the service cannot be reached.
+            grpc.aio.AioRpcError: the service refused, or broke off.
+        """
+        until = time.monotonic() + seconds
+        for attempt in range(1, _ATTEMPTS + 1):
+            await self.connected(until - time.monotonic())
+            call: UnaryCall = self._callable(method)(message, timeout=max(0.001, until - time.monotonic()), metadata=metadata)
+            try:
+                return await call, call
+            except grpc.aio.AioRpcError as error:
+                pause = _PAUSE_SECONDS * 2 ** (attempt - 1)
+                if attempt >= _attempts(method, error) or time.monotonic() + pause >= until:
+                    raise
+            await asyncio.sleep(pause)
+        raise AssertionError
+
+    async def stream(self, method: str, *, seconds: float | None, metadata: Metadata) -> StreamCall:
+        """Begins a call whose messages are a stream on either side.
+
+        Raises:
+            Unavailable: the service cannot be reached.
+        """
+        await self.connected(seconds)
+        call: StreamCall = self._channel.stream_stream(method)(timeout=seconds, metadata=metadata)
+        return call
+
+    async def connected(self, seconds: float | None) -> None:
+        """Waits for a connection: not at all while there is one.
+
+        Raises:
+            Unavailable: there is none in time.
+        """
+        if self._channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY:
+            return
+        try:
+            async with asyncio.timeout(self._connect_seconds if seconds is None else min(seconds, self._connect_seconds)):
+                await self._channel.channel_ready()
+        except TimeoutError:
+            raise Unavailable(f"the {self.name} cannot be reached", reason="SERVICE_UNREACHABLE", retry_after=1) from None
+
+    async def is_serving(self) -> bool:
+        """What the service's own health check says; also False when it does not answer within a second."""
+        try:
+            answer = await self._health.Check(health_pb2.HealthCheckRequest(), timeout=HEALTH_SECONDS)
+        except grpc.aio.AioRpcError:
+            return False
+        return bool(answer.status == _SERVING)
+
+    def _callable(self, method: str) -> grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]:
+        known = self._unary.get(method)
+        if known is None:
+            known = self._unary[method] = self._channel.unary_unary(method)
+        return known
+
+
+class Backends:
+    """All services behind the gateway, by name. An async context manager."""
+
+    def __init__(self, addresses: Mapping[str, str], *, connect_seconds: float) -> None:
+        self._backends = {name: Backend(name, address, connect_seconds=connect_seconds) for name, address in addresses.items()}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        await asyncio.gather(*(backend.close() for backend in self._backends.values()))
+
+    def __getitem__(self, name: str) -> Backend:
+        return self._backends[name]
+
+    async def serving(self) -> dict[str, bool]:
+        """Whether each service serves, asked of all at once."""
+        states = await asyncio.gather(*(backend.is_serving() for backend in self._backends.values()))
+        return dict(zip(self._backends, states, strict=True))
+
+
+def onward_metadata(method: str, request_id: str) -> list[tuple[str, str | bytes]]:
+    """What every call carries: the request's id and, where it makes an execution, the execution's."""
+    metadata: list[tuple[str, str | bytes]] = [(request.REQUEST_ID_HEADER, request_id)]
+    if method.startswith(_EXECUTOR) and not policy_of(method).idempotent:
+        metadata.append((request.EXECUTION_ID_HEADER, str(uuid7())))
+    return metadata
+
+
+def _attempts(method: str, error: grpc.aio.AioRpcError) -> int:
+    """How often a call that failed in this way may be made."""
+    if error.code() is not grpc.StatusCode.UNAVAILABLE:
+        return 1
+    # A service that answers sends initial metadata first, so these details are gRPC's own and not those of a call further inside.
+    was_not_sent = not error.initial_metadata() and (error.details() or "").startswith(_NOT_CONNECTED)
+    if was_not_sent or status.from_rpc_error(error).reason == _STARTING:
+        return _ATTEMPTS
+    return _ATTEMPTS_IF_BEGUN if policy_of(method).idempotent else 1

@@ -1,0 +1,106 @@
+"""How a message looks in REST: which fields are members of its JSON object, which travel as headers, which the gateway sets itself."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final, cast
+
+from google.api import field_behavior_pb2
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from kiln.options.v1 import options_pb2
+
+WELL_KNOWN: Final = "google.protobuf."
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One member of a message's JSON object.
+
+    Attributes:
+        name: As REST knows it, in lowerCamelCase.
+        field: Where it is kept.
+        is_json_text: The field holds the member's text as it is.
+        header: The field travels as this header: instead of the member in requests, besides it in answers.
+        is_required: A request must have it.
+    """
+
+    name: str
+    field: FieldDescriptor
+    is_json_text: bool
+    header: str
+    is_required: bool
+
+
+@cache
+def members(descriptor: Descriptor) -> Mapping[str, Member]:
+    """The members of a message by their REST names, in the order of the fields."""
+    found = [_member(field) for field in descriptor.fields if not _is_set_by_gateway(field) and not _is_other_form_of_text(field)]
+    return {member.name: member for member in found}
+
+
+@cache
+def constants(descriptor: Descriptor) -> tuple[tuple[str, int], ...]:
+    """Field → what the gateway sets it to for REST callers."""
+    return tuple(
+        (field.name, _options(field).Extensions[options_pb2.rest_value]) for field in descriptor.fields if _is_set_by_gateway(field)
+    )
+
+
+@cache
+def headers(descriptor: Descriptor) -> tuple[Member, ...]:
+    """The members that travel as headers."""
+    return tuple(member for member in members(descriptor).values() if member.header)
+
+
+def rest_path(descriptor: Descriptor, path: str) -> str:
+    """A field's path as REST knows it: `limits.timeout_ms` → `limits.timeoutMs`, `input_text` → `input`."""
+    names: list[str] = []
+    current: Descriptor | None = descriptor
+    for part in path.split("."):
+        name, bracket, index = part.partition("[")
+        field = current.fields_by_name.get(name) if current else None
+        names.append((_member(field).name if field else name) + bracket + index)
+        current = field.message_type if field else None
+    return ".".join(names)
+
+
+def is_map(field: FieldDescriptor) -> bool:
+    """Whether the field is a map."""
+    return bool(field.message_type and field.message_type.GetOptions().map_entry)
+
+
+def message_of(field: FieldDescriptor) -> Descriptor:
+    """The type of a field that is known to hold messages; of a map, that of its entries."""
+    message: Any = field.message_type
+    return cast(Descriptor, message)
+
+
+def is_well_known(field: FieldDescriptor) -> bool:
+    """Whether the field's type has a JSON form of its own, such as a timestamp."""
+    return bool(field.message_type and field.message_type.full_name.startswith(WELL_KNOWN))
+
+
+def is_value(field: FieldDescriptor) -> bool:
+    """Whether the field holds any JSON value, so that null is one too."""
+    return bool(field.message_type and field.message_type.full_name == "google.protobuf.Value")
+
+
+def _member(field: FieldDescriptor) -> Member:
+    extensions = _options(field).Extensions
+    text = extensions[options_pb2.json_text]
+    required = field_behavior_pb2.REQUIRED in extensions[field_behavior_pb2.field_behavior]
+    return Member(text or field.json_name, field, bool(text), extensions[options_pb2.rest_header], required)
+
+
+def _is_set_by_gateway(field: FieldDescriptor) -> bool:
+    return bool(_options(field).HasExtension(options_pb2.rest_value))
+
+
+def _is_other_form_of_text(field: FieldDescriptor) -> bool:
+    """Whether another field of the same oneof is the JSON text that REST uses."""
+    oneof = field.containing_oneof
+    return bool(oneof and not _member(field).is_json_text and any(_member(other).is_json_text for other in oneof.fields))
+
+
+def _options(field: FieldDescriptor) -> Any:
+    return field.GetOptions()

@@ -1,0 +1,120 @@
+"""REST to gRPC: an endpoint for every public RPC, made from the `google.api.http` annotation beside it."""
+
+from collections.abc import Iterator
+from typing import Final
+
+import grpc
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import Message
+
+from libs.common import status
+from libs.common.errors import InvalidArgument, KilnError
+from libs.common.policy import policy_of
+from libs.common.request import request_id
+from services.gateway import descriptors, problems, reading, surface, writing
+from services.gateway.backends import Backend, Backends, onward_metadata
+from services.gateway.descriptors import HttpRule
+from services.gateway.exchange import JSON, Answer, Request
+from services.gateway.routes import variable_of
+
+_EMPTY: Final = "google.protobuf.Empty"
+_UTF8: Final = ("charset=utf-8", "charset=utf8", "")
+
+
+class RpcEndpoint:
+    """One RPC in REST.
+
+    Raises:
+        ValueError: the annotation is not of a form that REST can serve.
+    """
+
+    def __init__(self, method: MethodDescriptor, rule: HttpRule, backend: Backend) -> None:
+        wire_name = descriptors.wire_name(method)
+        seconds = policy_of(wire_name).deadline_seconds
+        if method.client_streaming or method.server_streaming or seconds is None:
+            raise ValueError(f"{wire_name} streams, which REST cannot")
+        self._method, self._rule, self._backend = method, rule, backend
+        self._wire_name, self._seconds = wire_name, seconds
+        self._output = descriptors.message_class(method.output_type)
+        self._status = success_status(method)
+
+    async def __call__(self, request: Request) -> Answer:
+        """Calls the RPC for a request.
+
+        Raises:
+            KilnError: the request is bad, or the service refused.
+        """
+        message = bind(self._method, self._rule, request)
+        metadata = onward_metadata(self._wire_name, request_id.get())
+        try:
+            answer, _ = await self._backend.unary(self._wire_name, message.SerializeToString(), seconds=self._seconds, metadata=metadata)
+        except grpc.aio.AioRpcError as error:
+            raise self._in_rest_words(error) from None
+        if self._status == 204:
+            return Answer(204)
+        output = self._output.FromString(answer)
+        return Answer(self._status, writing.to_json(output), JSON, writing.header_values(output))
+
+    def _in_rest_words(self, error: grpc.aio.AioRpcError) -> KilnError:
+        return problems.in_rest_words(status.from_rpc_error(error), self._method.input_type)
+
+
+def endpoints(backends: Backends) -> Iterator[tuple[HttpRule, RpcEndpoint]]:
+    """An endpoint for each public RPC."""
+    for method in descriptors.public_methods():
+        if rule := descriptors.http_rule(method):
+            yield rule, RpcEndpoint(method, rule, backends[descriptors.owner(method.containing_service.full_name)])
+
+
+def success_status(method: MethodDescriptor) -> int:
+    """The HTTP status of an answer without error."""
+    if method.output_type.full_name == _EMPTY:
+        return 204
+    return 201 if method.name.startswith("Create") else 200
+
+
+def variables_of(rule: HttpRule) -> list[str]:
+    """The field paths that a rule's template has as variables."""
+    return [name for segment in rule.template.split("/") if (name := variable_of(segment)) is not None]
+
+
+def bind(method: MethodDescriptor, rule: HttpRule, request: Request) -> Message:
+    """The request message of an RPC.
+
+    Raises:
+        InvalidArgument: something in the request is unknown, given twice, or bad; it names which.
+    """
+    message = descriptors.message_class(method.input_type)()
+    for name, value in surface.constants(method.input_type):
+        setattr(message, name, value)
+    bound = [surface.rest_path(method.input_type, path) for path in request.variables]
+    if rule.body:
+        require_json(request)
+    elif request.body:
+        raise InvalidArgument("this call takes no body")
+    if rule.body == "*":
+        reading.read_body(message, request.body, bound=bound)
+        reading.refuse_query(request.query)
+    else:
+        if rule.body:
+            bound.append(surface.rest_path(method.input_type, rule.body))
+            reading.read_body(getattr(message, rule.body), request.body)
+        reading.read_query(message, request.query, bound=bound)
+    reading.read_path(message, request.variables)
+    reading.read_headers(message, request.headers)
+    return message
+
+
+def require_json(request: Request) -> None:
+    """Refuses a body that does not say it is JSON in UTF-8.
+
+    Raises:
+        InvalidArgument: reason `UNSUPPORTED_MEDIA_TYPE`.
+    """
+    if request.body and not (_is_json(request.headers.get("content-type", "")) and "content-encoding" not in request.headers):
+        raise InvalidArgument("the body must be sent with `Content-Type: application/json`, in UTF-8", reason="UNSUPPORTED_MEDIA_TYPE")
+
+
+def _is_json(content_type: str) -> bool:
+    media_type, *parameters = (part.strip().lower() for part in content_type.split(";"))
+    return media_type == JSON and all(parameter.replace('"', "") in _UTF8 for parameter in parameters)
