@@ -7,10 +7,11 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar, cast
 
 import grpc
 import uvloop
+from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -19,6 +20,7 @@ from libs.common.channel import MAX_MESSAGE_BYTES
 from libs.common.errors import KilnError
 from libs.common.interceptors import ServerInterceptor
 from libs.common.logs import logger
+from libs.common.reflection import ReflectedPool
 from libs.common.settings import InvalidSettings, ProcessSettings, ServiceSettings
 
 SERVER_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
@@ -166,7 +168,8 @@ async def start_server(
         register(server)
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-    reflection.enable_server_reflection([*services, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    pool = cast(DescriptorPool, ReflectedPool())
+    reflection.enable_server_reflection([*services, health.SERVICE_NAME, reflection.SERVICE_NAME], server, pool=pool)
     try:
         server.add_insecure_port(address)
     except RuntimeError as error:

@@ -63,7 +63,7 @@ def test_every_call_starts_with_fresh_memory(functions: Platform) -> None:
         ("trap", None, "TRAP", "unreachable"),
         ("divide", 0, "TRAP", "divi"),
         ("endless", None, "TIMEOUT", "300"),
-        ("recursive", None, "STACK_OVERFLOW", "stack"),
+        ("recursive", None, "STACK_OVERFLOW", "too deep"),
         ("hog", None, "OUT_OF_MEMORY", "16"),
         ("huge", None, "OUTPUT_TOO_LARGE", "1048576"),
         ("surrogate", None, "INVALID_OUTPUT", "surrogate"),

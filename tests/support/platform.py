@@ -1,5 +1,6 @@
 """A whole platform, started as `make run` starts it, and small clients for it."""
 
+import asyncio
 import json
 import signal
 import subprocess
@@ -11,10 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 import psutil
 
+from libs.common.queue import COMPILATION_JOBS, COMPILATION_RESULTS
 from libs.local.__main__ import free_ports
+from libs.local.postgres import DATABASE, USER
 from tests.support.processes import descendants, environment
 
 ECHO = "export function handle(input: string): string { return input; }"
@@ -85,12 +89,27 @@ class Platform:
         """The sandbox's processes."""
         return [one for one in descendants(self.process("executor").pid) if "sandbox" in " ".join(_command(one))]
 
+    def queue_lengths(self) -> dict[str, int]:
+        """How many messages wait or are being worked on in each queue."""
+        return asyncio.run(self._queue_lengths())
+
+    async def _queue_lengths(self) -> dict[str, int]:
+        command = _command(self.process("postgres"))
+        port, password = command[command.index("-p") + 1], (self.home / "postgres.password").read_text()
+        connection = await asyncpg.connect(f"postgresql://{USER}:{password}@127.0.0.1:{port}/{DATABASE}", timeout=5)
+        try:
+            queues = (COMPILATION_JOBS, COMPILATION_RESULTS)
+            return {name: await connection.fetchval(f"SELECT count(*) FROM pgmq.q_{name}") for name in queues}
+        finally:
+            await connection.close()
+
     def _read(self, process: "subprocess.Popen[str]", up: threading.Event) -> None:
         assert process.stdout
-        for line in process.stdout:
-            self.output.append(line)
-            if "Kiln is up" in line:
-                up.set()
+        with process.stdout:
+            for line in process.stdout:
+                self.output.append(line)
+                if "Kiln is up" in line:
+                    up.set()
         up.set()
 
     # The REST calls that most scenarios make.

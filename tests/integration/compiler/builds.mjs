@@ -1,6 +1,6 @@
 // Many builds in one process, for tests that need many: reads {"driver", "sources", "imports"} as JSON on stdin, answers with results.
 
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { Console } from "node:console";
 
 globalThis.console = new Console(process.stderr, process.stderr);
@@ -11,4 +11,5 @@ for (const source of sources) {
   const { wasm, ...result } = await build(source, imports);
   results.push({ ...result, wasm: Buffer.from(wasm).toString("base64") });
 }
-writeFileSync(1, JSON.stringify(results));
+// Not a synchronous write: a pipe that is full would refuse the rest.
+process.stdout.write(JSON.stringify(results));

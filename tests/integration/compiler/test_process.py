@@ -103,7 +103,7 @@ async def test_a_flood_on_stderr_is_cut() -> None:
 
 
 async def test_files_cannot_be_written(tmp_path: Path) -> None:
-    finished = await python(f"open({str(tmp_path / 'file')!r}, 'wb').write(b'x')")
+    finished = await python(f"open({str(tmp_path / 'file')!r}, 'wb', buffering=0).write(b'x')")
 
     assert finished.status != 0
     assert (tmp_path / "file").stat().st_size == 0

@@ -1,0 +1,23 @@
+"""Processes die and stop under load; nothing that was answered is lost, and nothing hangs."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.faults import run_rounds
+from tests.support.load import check, load_on
+from tests.support.platform import running_platform
+
+ROUNDS = 6
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("seed", [20_260])
+def test_a_few_faults_under_load_lose_and_hang_nothing(home: Path, seed: int) -> None:
+    with running_platform(home / "faults") as platform:
+        with load_on(platform, seed) as load:
+            run_rounds(platform, seed, ROUNDS, print)
+
+        check(platform, load.log, seconds=120)
+
+    assert len(load.log.executions) > ROUNDS

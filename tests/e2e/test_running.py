@@ -1,0 +1,150 @@
+"""Starting and stopping all of it, as people do."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support.platform import Platform, running_platform
+from tests.support.processes import descendants
+
+
+@pytest.fixture
+def own(home: Path, request: pytest.FixtureRequest) -> Iterator[Platform]:
+    """A platform of the test's own."""
+    with running_platform(home / request.node.name) as platform:
+        yield platform
+
+
+def second_run(**variables: str) -> subprocess.CompletedProcess[str]:
+    """Another run, to its end."""
+    return subprocess.run([sys.executable, "-m", "libs.local"], env=variables, capture_output=True, text=True, check=False, timeout=60)
+
+
+def gone(processes: list[psutil.Process], seconds: float = 30) -> bool:
+    """Whether all of them end in time."""
+    return not psutil.wait_procs(processes, timeout=seconds)[1]
+
+
+def test_it_says_where_it_is_and_what_to_try(platform: Platform) -> None:
+    said = "".join(platform.output)
+
+    assert f"http://{platform.http_address}" in said
+    assert f"grpcurl -plaintext {platform.grpc_address} list" in said
+    assert f"curl -s http://{platform.http_address}/functions" in said
+
+
+def test_health_tells_of_every_service(platform: Platform) -> None:
+    answer = platform.http.get("/health")
+
+    assert (answer.status_code, answer.json()["status"]) == (200, "UP")
+    assert answer.json()["services"] == {name: {"status": "UP"} for name in ("registry", "compiler", "executor")}
+
+
+def test_the_languages_are_listed_with_a_starter_that_runs(platform: Platform) -> None:
+    (language,) = platform.http.get("/languages").json()["languages"]
+
+    assert (language["id"], language["name"], language["available"], language["installHint"]) == (
+        "assemblyscript",
+        "AssemblyScript",
+        True,
+        "",
+    )
+    platform.deploy("starter", language["starter"])
+    assert platform.execute("starter", {"name": "Ada"})["output"] == {"message": "Hello, Ada!"}
+
+
+def test_the_page_at_the_root_is_for_browsers_and_programs(platform: Platform) -> None:
+    page, listed = platform.http.get("/", headers={"accept": "text/html"}), platform.http.get("/")
+
+    assert "<h1>Kiln</h1>" in page.text
+    assert listed.json()["links"]["functions"] == "/functions"
+
+
+def test_a_second_run_on_the_same_home_says_so_and_stops(platform: Platform) -> None:
+    second = second_run(**platform.environment())
+
+    assert second.returncode == 1
+    assert f"in use by another run (process {platform.pid})" in second.stdout
+    assert platform.http.get("/health").status_code == 200
+
+
+@pytest.mark.parametrize(("variable", "address"), [("KILN_HTTP_ADDRESS", "http_address"), ("KILN_GRPC_ADDRESS", "grpc_address")])
+def test_a_second_run_on_the_same_port_says_so_and_stops(platform: Platform, home: Path, variable: str, address: str) -> None:
+    free = {"KILN_HTTP_ADDRESS": "127.0.0.1:0", "KILN_GRPC_ADDRESS": "127.0.0.1:0"}
+    taken = {**free, variable: getattr(platform, address)}
+
+    second = second_run(**{**platform.environment(), **taken, "KILN_HOME": str(home / f"second-{variable}")})
+
+    assert second.returncode == 1
+    assert f"cannot listen on {getattr(platform, address)}" in second.stdout
+    assert variable in second.stdout
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("KILN_HTTP_ADRESS", "127.0.0.1:1", "did you mean KILN_HTTP_ADDRESS?"),
+        ("KILN_LOG_LEVEL", "loud", "KILN_LOG_LEVEL"),
+        ("KILN_REGISTRY_MAX_MEMORY_MB", "lots", "KILN_REGISTRY_MAX_MEMORY_MB"),
+        ("KILN_EXECUTOR_WORKERZ", "2", "did you mean KILN_EXECUTOR_WORKERS?"),
+    ],
+)
+def test_a_bad_setting_stops_the_start_and_is_named(platform: Platform, home: Path, variable: str, value: str, said: str) -> None:
+    free = {"KILN_HTTP_ADDRESS": "127.0.0.1:0", "KILN_GRPC_ADDRESS": "127.0.0.1:0", "KILN_HOME": str(home / "bad-setting")}
+
+    run = second_run(**{**platform.environment(), **free, variable: value})
+
+    assert run.returncode == 1
+    assert said in run.stdout
+
+
+def test_ctrl_c_stops_all_of_it_and_the_data_stays(own: Platform) -> None:
+    own.deploy("kept")
+    execution = own.execute("kept", [1, 2])
+    processes = descendants(own.pid)
+
+    assert own.stop() == 0
+
+    assert gone(list(processes))
+    own.start()
+    assert own.http.get(f"/executions/{execution['id']}").json()["output"] == [1, 2]
+    assert own.execute("kept", 3)["output"] == 3
+
+
+def test_the_death_of_the_runner_stops_all_of_it(own: Platform) -> None:
+    processes = descendants(own.pid)
+
+    own.kill()
+
+    assert gone(list(processes))
+    own.start()
+    assert own.http.get("/health").status_code == 200
+
+
+def test_calls_in_flight_end_before_it_stops(own: Platform) -> None:
+    own.deploy("counting", "export function handle(input: string): string { while (Date.now() < <i64>parseFloat(input)) {} return input; }")
+    client = subprocess.Popen(
+        [
+            "curl",
+            "-s",
+            f"http://{own.http_address}/functions/counting/execute",
+            "-H",
+            "content-type: application/json",
+            "-d",
+            f'{{"input": {int(time.time() * 1000) + 2000}}}',
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    while not own.http.get("/functions/counting/executions?status=RUNNING").json()["executions"]:
+        pass
+
+    own.stop()
+
+    assert '"status":"COMPLETED"' in client.communicate(timeout=20)[0]
+    own.start()
