@@ -63,9 +63,9 @@ lock: ## pin the newest allowed versions of all dependencies
 	@$(INSTALL) dev
 	@python requirements/lock.py
 
-bench: ## measure, and print ratios against references run beside
+bench: ## measure, and print ratios against references run beside (BENCH="compiling", "executing" or both)
 	@$(INSTALL) dev
-	@exec $(VENV)/python -m bench
+	@exec $(VENV)/python -m bench $(BENCH)
 
 clean: ## remove what was installed and generated, but no data
 	rm -rf .venv .install.lock .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache services/compiler/languages/*/node_modules

@@ -52,7 +52,22 @@ def _with_context(service: str, _: Any, __: str, event: MutableMapping[str, Any]
 
 def _to_json(event: Any, **_: Any) -> bytes:
     # Fields of any type must never break a log line.
-    return orjson.dumps(event, default=repr)
+    try:
+        return orjson.dumps(event, default=repr)
+    except TypeError:
+        return orjson.dumps({name: _shown(value) for name, value in event.items()})
+
+
+def _shown(value: object) -> object:
+    """The value where JSON can hold it, else the nearest text."""
+    try:
+        orjson.dumps(value)
+    except TypeError:
+        try:
+            return ascii(value)
+        except Exception:
+            return f"a {type(value).__name__} that cannot be shown"
+    return value
 
 
 class _ToStructlog(logging.Handler):
@@ -60,4 +75,9 @@ class _ToStructlog(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         write = logger().error if record.levelno >= logging.ERROR else logger().warning
-        write("library_log", library=record.name, message=record.getMessage(), exc_info=record.exc_info)
+        try:
+            message = record.getMessage()
+        except (TypeError, ValueError):
+            # The library's text and its arguments do not fit each other.
+            message = f"{record.msg} {record.args!r}"
+        write("library_log", library=record.name, message=message, exc_info=record.exc_info)

@@ -15,6 +15,7 @@ DEFAULT_SIZE: Final = 50
 MAX_SIZE: Final = 1000
 
 T = TypeVar("T")
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,25 @@ class Page:
     size: int
     after: str | None
     scope: str
+
+    def key(self, read: Callable[[str], Key | None]) -> Key | None:
+        """The key of the last thing of the page before, as the list's own rows have it; None for the first page.
+
+        Args:
+            read: Makes a key of its text; None or a ValueError where the text spells none.
+
+        Raises:
+            InvalidArgument: the text spells none: the token was made up.
+        """
+        if self.after is None:
+            return None
+        try:
+            key = read(self.after)
+        except ValueError:
+            key = None
+        if key is None:
+            raise _refused()
+        return key
 
     def token(self, last_key: str) -> str:
         """The token of the next page."""
@@ -68,12 +88,15 @@ def listing(page: Page, rows: Sequence[T], key: Callable[[T], str]) -> Listing[T
 
 
 def _cursor(token: str, scope: str) -> str:
-    refused = InvalidArgument.of("page_token", "is not a token of this list; take it from the page before, with the same filters")
     try:
         given = orjson.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
     except (binascii.Error, ValueError):
-        raise refused from None
+        raise _refused() from None
     if not (isinstance(given, list) and len(given) == 2 and all(isinstance(part, str) for part in given) and given[0] == scope):
-        raise refused
+        raise _refused()
     cursor: str = given[1]
     return cursor
+
+
+def _refused() -> InvalidArgument:
+    return InvalidArgument.of("page_token", "is not a token of this list; take it from the page before, with the same filters")

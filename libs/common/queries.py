@@ -3,7 +3,7 @@
     -- insert_function --  one line that says what it means
     INSERT ...;
 
-A name without its statement, or the other way round, fails when the file is loaded.
+A name without its statement, or the other way round, fails when the file is loaded: a blank line, or the file's end, ends a statement.
 """
 
 import re
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-_HEADING: Final = re.compile(r"^-- (?P<name>[a-z][a-z0-9_]*) --(?P<meaning>.*)$", re.MULTILINE)
+_HEADING: Final = re.compile(r"^-- (?P<name>[a-z][a-z0-9_]*) -- +(?P<meaning>\S.*)$", re.MULTILINE)
 
 
 class Queries:
@@ -34,12 +34,12 @@ class Queries:
 
 
 def _split(text: str, path: Path) -> Mapping[str, str]:
-    headings = list(_HEADING.finditer(text))
-    ends = [heading.start() for heading in headings[1:]] + [len(text)]
     statements: dict[str, str] = {}
-    for heading, end in zip(headings, ends, strict=True):
-        name, statement = heading["name"], text[heading.end() : end].strip().removesuffix(";")
-        if not statement or not heading["meaning"].strip() or name in statements:
-            raise ValueError(f"{path}: {name} needs one meaning and one statement")
-        statements[name] = statement
+    for part in text.strip().split("\n\n"):
+        heading, _, body = part.partition("\n")
+        found = _HEADING.fullmatch(heading)
+        statement = body.strip().removesuffix(";")
+        if not found or not statement or found["name"] in statements or _HEADING.search(statement) or ";\n" in statement:
+            raise ValueError(f"{path}: one heading `-- name --  meaning` and one statement are needed, not: {part[:80]}")
+        statements[found["name"]] = statement
     return statements

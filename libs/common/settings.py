@@ -89,6 +89,8 @@ def _read(path: str) -> str:
         return Path(path).read_text(encoding="utf-8").strip()
     except OSError as error:
         raise InvalidSettings(f"cannot read a setting from its file: {error}") from None
+    except UnicodeDecodeError:
+        raise InvalidSettings(f"cannot read a setting from its file: {path} is not UTF-8 text") from None
 
 
 def _refuse_unknown(environment: Mapping[str, str], names: Mapping[str, str]) -> None:

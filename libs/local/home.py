@@ -51,8 +51,8 @@ def open_home(path: Path) -> Iterator[Home]:
     home = Home(path)
     if not home.path.exists():
         home.path.mkdir(parents=True)
-        # The database's own user passes through; what is inside guards itself.
-        home.path.chmod(0o711)
+        # The database's own user passes through, whatever the umask; what is inside guards itself.
+        home.path.chmod(0o755)
     home.logs.mkdir(exist_ok=True)
     lock = os.open(home.path / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:

@@ -43,7 +43,7 @@ class EmbeddedPostgres:
         self._port = port
         self._data = home.postgres / "data"
         self._bin = _binaries()
-        self._needs = [self._bin / "postgres", self._bin.parent / "lib", home.path.parent]
+        self._needs = [self._bin / "postgres", self._bin.parent / "lib", home.path]
 
     @property
     def url(self) -> str:

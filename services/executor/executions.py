@@ -120,7 +120,7 @@ class Executions:
             NotFound: there is no such function.
         """
         function_id = await self._find_id(reference)
-        before = parse_uuid(page.after) if page.after else None
+        before = page.key(parse_uuid)
         found = await self._repository.list(function_id, before, page.size + 1, MAX_PAGE_BYTES, wanted)
         items = found[: page.size]
         if not items:

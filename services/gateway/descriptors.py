@@ -13,7 +13,15 @@ from typing import Any, Final, cast
 import kiln
 from google.api import annotations_pb2
 from google.protobuf import descriptor_pb2, message_factory
-from google.protobuf.descriptor import Descriptor, EnumDescriptor, EnumValueDescriptor, FieldDescriptor, MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor import (
+    Descriptor,
+    EnumDescriptor,
+    EnumValueDescriptor,
+    FieldDescriptor,
+    MethodDescriptor,
+    OneofDescriptor,
+    ServiceDescriptor,
+)
 from google.protobuf.message import Message
 
 DESCRIPTOR_SET: Final = Path(kiln.__file__).parents[1] / "kiln.binpb"
@@ -24,7 +32,7 @@ _OF_FILE: Final = {"message_type": 4, "enum_type": 5, "service": 6}
 _OF_MESSAGE: Final = {"field": 2, "nested_type": 3, "enum_type": 4, "oneof_decl": 8}
 _METHODS, _ENUM_VALUES = 2, 2
 
-Described = Descriptor | EnumDescriptor | EnumValueDescriptor | FieldDescriptor | MethodDescriptor | ServiceDescriptor
+Described = Descriptor | EnumDescriptor | EnumValueDescriptor | FieldDescriptor | MethodDescriptor | OneofDescriptor | ServiceDescriptor
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +135,7 @@ def _named_in_message(message: descriptor_pb2.DescriptorProto, path: tuple[int, 
     name = f"{scope}.{message.name}"
     yield path, name
     yield from (((*path, _OF_MESSAGE["field"], i), f"{name}.{field.name}") for i, field in enumerate(message.field))
+    yield from (((*path, _OF_MESSAGE["oneof_decl"], i), f"{name}.{oneof.name}") for i, oneof in enumerate(message.oneof_decl))
     for i, nested in enumerate(message.nested_type):
         yield from _named_in_message(nested, (*path, _OF_MESSAGE["nested_type"], i), name)
     for i, enum in enumerate(message.enum_type):

@@ -131,7 +131,7 @@ def _template(method: MethodDescriptor, rule: HttpRule) -> str:
 def _parameters(method: MethodDescriptor, rule: HttpRule) -> Iterator[Schema]:
     bound = _bound(method, rule)
     for member in surface.members(method.input_type).values():
-        common = {"description": _prose(member.field), "schema": _value(member)}
+        common = {"description": _prose(member.described_by), "schema": _value(member)}
         if member.name in bound:
             yield {"name": member.name, "in": "path", "required": True, **common}
         elif member.header:
@@ -159,7 +159,7 @@ def _responses(method: MethodDescriptor, text: str) -> Schema:
         success: Schema = {"description": "Done.", "headers": headers}
     else:
         for member in surface.headers(method.output_type):
-            headers[member.header] = {"description": _prose(member.field), "schema": {"type": "string"}}
+            headers[member.header] = {"description": _prose(member.described_by), "schema": {"type": "string"}}
         success = _json_answer("The answer.", _reference(method.output_type)) | {"headers": headers}
     # The comments name the errors of each RPC; every call may meet those of the platform besides.
     named = set(_CODE.findall(text.partition("Errors:")[2]))
@@ -202,7 +202,7 @@ def _nested(message: Descriptor) -> Iterator[Member]:
 
 def _object(message: Descriptor, *, left_out: Collection[str] = ()) -> Schema:
     members = [member for member in surface.members(message).values() if member.name not in left_out]
-    properties = {member.name: {"description": _prose(member.field), **_value(member), **_behaviour(member)} for member in members}
+    properties = {member.name: {"description": _prose(member.described_by), **_value(member), **_behaviour(member)} for member in members}
     required = [member.name for member in members if member.is_required]
     return {"type": "object", "properties": properties, **({"required": required} if required else {})}
 

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any, Final, cast
 
 from google.api import field_behavior_pb2
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, OneofDescriptor
 from kiln.options.v1 import options_pb2
 
 WELL_KNOWN: Final = "google.protobuf."
@@ -29,6 +29,11 @@ class Member:
     is_json_text: bool
     header: str
     is_required: bool
+
+    @property
+    def described_by(self) -> FieldDescriptor | OneofDescriptor:
+        """What its comment in the protos is above: of JSON text with another form in gRPC, the choice between the two."""
+        return self.field.containing_oneof or self.field if self.is_json_text else self.field
 
 
 @cache

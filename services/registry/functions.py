@@ -185,7 +185,7 @@ class Functions:
 
     async def list(self, page: Page) -> Listing[Function]:
         """Functions, newest first."""
-        before = parse_uuid(page.after) if page.after else None
+        before = page.key(parse_uuid)
         return listing(page, await self._repository.list_functions(before, page.size + 1), lambda one: str(one.id))
 
     async def update(self, reference: str, patch: FunctionPatch) -> Function:
@@ -287,7 +287,7 @@ class Functions:
             NotFound: there is no such function.
         """
         function = await self.get(reference)
-        below = int(page.after) if page.after else None
+        below = page.key(int)
         rows = await self._repository.list_versions(function.id, below, page.size + 1)
         return await self.get(str(function.id)), listing(page, rows, lambda one: str(one.version))
 

@@ -1,5 +1,7 @@
 """What clients get wrong, and what they are told."""
 
+import base64
+import json
 from typing import Any
 
 import pytest
@@ -97,6 +99,20 @@ def test_a_bad_call_is_refused_before_anything_runs(functions: Platform, text: s
     assert status == 400
     assert word in message
     assert functions.http.get("/functions/echo/executions?pageSize=1").json()["executions"] == before
+
+
+@pytest.mark.parametrize("path", ["/functions", "/functions/echo/executions"])
+def test_a_page_token_that_was_made_up_is_refused(functions: Platform, path: str) -> None:
+    functions.execute("echo", 1)
+    functions.execute("echo", 2)
+    token = functions.http.get(f"{path}?pageSize=1").json()["nextPageToken"]
+    scope, _ = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+    made_up = base64.urlsafe_b64encode(json.dumps([scope, "made up"]).encode()).decode().rstrip("=")
+
+    for refused in ("x", "%00", token[:-2], made_up):
+        status, reason, message = refusal(functions, "GET", f"{path}?pageToken={refused}")
+        assert (status, reason) == (400, "INVALID_ARGUMENT")
+        assert "pageToken" in message
 
 
 def test_an_input_that_is_too_large_is_413(functions: Platform) -> None:

@@ -103,6 +103,16 @@ def test_a_bad_setting_stops_the_start_and_is_named(platform: Platform, home: Pa
     assert said in run.stdout
 
 
+def test_a_home_that_is_closed_to_others_will_do(home: Path, request: pytest.FixtureRequest) -> None:
+    closed = home / request.node.name
+    closed.mkdir(mode=0o700)
+
+    with running_platform(closed) as platform:
+        assert platform.http.get("/health").json()["status"] == "UP"
+
+    assert closed.stat().st_mode & 0o777 == 0o700
+
+
 def test_ctrl_c_stops_all_of_it_and_the_data_stays(own: Platform) -> None:
     own.deploy("kept")
     execution = own.execute("kept", [1, 2])

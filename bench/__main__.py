@@ -1,0 +1,34 @@
+"""python -m bench [--quick] [compiling] [executing]: measures all, or what is named, on a platform of its own."""
+
+import argparse
+from collections.abc import Callable
+from typing import Final
+
+import httpx
+
+from bench import compiling, executing
+from bench.platform import running
+
+# Name → what it measures, rounds, rounds with --quick.
+_ALL: Final[dict[str, tuple[Callable[[httpx.Client, int], str], int, int]]] = {
+    "compiling": (compiling.measure, 20, 3),
+    "executing": (executing.measure, 500, 50),
+}
+
+
+def main() -> None:
+    """Prints a table for each."""
+    parser = argparse.ArgumentParser(prog="python -m bench")
+    parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(_ALL)}; all by default")
+    parser.add_argument("--quick", action="store_true", help="few rounds")
+    chosen = parser.parse_args()
+    if unknown := set(chosen.names) - set(_ALL):
+        parser.error(f"no measurement {', '.join(unknown)}; there are {', '.join(_ALL)}")
+    with running() as client:
+        for name in chosen.names or _ALL:
+            measure, rounds, few = _ALL[name]
+            print(f"\n{measure(client, few if chosen.quick else rounds)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
