@@ -20,6 +20,8 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 LANGUAGES = ROOT / "services" / "compiler" / "languages"
 OLDEST = (3, 11)
+# uv and npm trust what the machine trusts, as pip does, and not only what they were built with: a company's own authority counts.
+SYSTEM_CERTIFICATES = {"UV_SYSTEM_CERTS": "true", "NODE_USE_SYSTEM_CA": "1"}
 
 
 def main(group: str) -> None:
@@ -87,7 +89,7 @@ def step(what: str, work: Callable[[], None]) -> None:
 def run(*command: str, cwd: Path = ROOT) -> None:
     """Runs a tool; raises CalledProcessError with all it said."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
-    subprocess.run(command, check=True, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    subprocess.run(command, check=True, cwd=cwd, env=SYSTEM_CERTIFICATES | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def digest(*files: Path) -> str:
