@@ -88,8 +88,9 @@ def step(what: str, work: Callable[[], None]) -> None:
 
 def run(*command: str, cwd: Path = ROOT) -> None:
     """Runs a tool; raises CalledProcessError with all it said."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
-    subprocess.run(command, check=True, cwd=cwd, env=SYSTEM_CERTIFICATES | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
+    environment = SYSTEM_CERTIFICATES | inherited
+    subprocess.run(command, check=True, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def digest(*files: Path) -> str:
