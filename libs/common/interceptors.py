@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from libs.common import errors, request, status
 from libs.common.errors import KilnError
@@ -40,24 +41,25 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         if handler.response_streaming:
             inner = handler.stream_stream if handler.request_streaming else handler.unary_stream
             make = grpc.stream_stream_rpc_method_handler if handler.request_streaming else grpc.unary_stream_rpc_method_handler
-            wrapped: Callable[..., Any] = self._streaming(method, inner)
+            wrapped: Callable[..., Any] = self._streaming(method, inner, _reader(handler))
         else:
             inner = handler.stream_unary if handler.request_streaming else handler.unary_unary
             make = grpc.stream_unary_rpc_method_handler if handler.request_streaming else grpc.unary_unary_rpc_method_handler
-            wrapped = self._unary(method, inner)
-        return make(wrapped, request_deserializer=handler.request_deserializer, response_serializer=handler.response_serializer)
+            wrapped = self._unary(method, inner, _reader(handler))
+        # Messages are read inside of the wrapper, where one that is none becomes an error like any other.
+        return make(wrapped, request_deserializer=None, response_serializer=handler.response_serializer)
 
-    def _unary(self, method: str, inner: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    def _unary(self, method: str, inner: Callable[..., Awaitable[Any]], read: Callable[[Any], Any]) -> Callable[..., Awaitable[Any]]:
         async def handle(message: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            async with self._around(method, context):
-                return await inner(message, context)
+            async with self._around(method, context), self._admitted(method), _within_deadline(method, context):
+                return await inner(read(message), context)
 
         return handle
 
-    def _streaming(self, method: str, inner: Callable[..., Any]) -> Callable[..., AsyncIterator[Any]]:
+    def _streaming(self, method: str, inner: Callable[..., Any], read: Callable[[Any], Any]) -> Callable[..., AsyncIterator[Any]]:
         async def handle(message: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-            async with self._around(method, context):
-                answers = inner(message, context)
+            async with self._around(method, context), self._admitted(method), _within_deadline(method, context):
+                answers = inner(read(message), context)
                 if not hasattr(answers, "__aiter__"):  # a handler that writes through the context, as gRPC's own services do
                     await answers
                     return
@@ -68,6 +70,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
 
     @asynccontextmanager
     async def _around(self, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
+        """What the call knows of itself, its line in the log, and its error as a status. Always enters: a refusal is raised inside."""
         began = time.monotonic()
         metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
         identity = request.accept_request_id(metadata.get(request.REQUEST_ID_HEADER))
@@ -75,8 +78,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         await context.send_initial_metadata(((request.REQUEST_ID_HEADER, identity),))
         code = grpc.StatusCode.OK
         try:
-            async with self._admitted(method), _within_deadline(method, context):
-                yield
+            yield
         except asyncio.CancelledError:
             code = grpc.StatusCode.CANCELLED
             raise
@@ -122,6 +124,26 @@ async def _within_deadline(method: str, context: grpc.aio.ServicerContext[Any, A
         if not limit.expired():
             raise
         raise errors.DeadlineExceeded(f"the call took longer than {seconds:.3g} s") from None
+
+
+def _reader(handler: Any) -> Callable[[Any], Any]:
+    """How a handler's message, or each of its stream of messages, is read.
+
+    What it gives raises InvalidArgument for bytes that are no such message.
+    """
+    parse = handler.request_deserializer
+
+    def read(message: bytes) -> Any:
+        try:
+            return parse(message) if parse else message
+        except DecodeError as error:
+            raise errors.InvalidArgument(f"the request cannot be read: {error}", reason="MALFORMED_REQUEST") from None
+
+    async def read_all(messages: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+        async for message in messages:
+            yield read(message)
+
+    return read_all if handler.request_streaming else read
 
 
 def _known(error: Exception, method: str) -> KilnError:

@@ -8,7 +8,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self
@@ -24,7 +23,7 @@ from libs.common.logs import logger
 from libs.common.policy import policy_of
 from libs.common.server import start_server
 from services.gateway import descriptors
-from services.gateway.backends import Backend, Backends, StreamCall, onward_metadata
+from services.gateway.backends import Backend, Backends, Metadata, StreamCall, onward_metadata
 from services.gateway.settings import Settings
 
 # What a client may not pass on: what HTTP/2 and gRPC say of this hop alone, and what the services believe because only Kiln says it.
@@ -34,14 +33,6 @@ _DROPPED_PREFIXES: Final = (":", "grpc-", "x-forwarded-")
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 Pairs = tuple[tuple[str, str | bytes], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Onward:
-    """What a call takes with it to the service behind."""
-
-    seconds: float | None
-    metadata: list[tuple[str, str | bytes]]
 
 
 class Proxy(grpc.GenericRpcHandler):
@@ -69,16 +60,17 @@ class Proxy(grpc.GenericRpcHandler):
         return grpc.unary_unary_rpc_method_handler(partial(self._unary, name, backend))
 
     async def _unary(self, method: str, backend: Backend, message: bytes, context: Context) -> bytes:
-        async with self._around(method, context) as onward:
-            answer, call = await backend.unary(method, message, seconds=onward.seconds or 0, metadata=onward.metadata)
+        async with self._around(method, context) as metadata:
+            seconds = self._admit(method, context)
+            answer, call = await backend.unary(method, message, seconds=seconds or 0, metadata=metadata)
             await context.send_initial_metadata(_back(await call.initial_metadata()))
             context.set_trailing_metadata(_back(await call.trailing_metadata()))
             return answer
         return b""  # the error is set
 
     async def _stream(self, method: str, backend: Backend, messages: AsyncIterator[bytes], context: Context) -> None:
-        async with self._around(method, context) as onward:
-            call = await backend.stream(method, seconds=onward.seconds, metadata=onward.metadata)
+        async with self._around(method, context) as metadata:
+            call = await backend.stream(method, seconds=self._admit(method, context), metadata=metadata)
             sending = asyncio.create_task(_send_on(messages, call))
             try:
                 await context.send_initial_metadata(_back(await call.initial_metadata()))
@@ -90,8 +82,8 @@ class Proxy(grpc.GenericRpcHandler):
                 call.cancel()
 
     @asynccontextmanager
-    async def _around(self, method: str, context: Context) -> AsyncIterator[_Onward]:
-        """Admits a call, and gives its errors and the line in the log their form."""
+    async def _around(self, method: str, context: Context) -> AsyncIterator[Metadata]:
+        """Gives a call its metadata for the way on, and its errors and the line in the log their form. A refusal is raised inside."""
         began = time.monotonic()
         offered = [pair for pair in context.invocation_metadata() or () if not _is_dropped(pair[0])]
         identity = request.accept_request_id(_first(context, request.REQUEST_ID_HEADER))
@@ -99,8 +91,7 @@ class Proxy(grpc.GenericRpcHandler):
         code = grpc.StatusCode.OK
         self._serving += 1
         try:
-            seconds = self._admit(method, context)
-            yield _Onward(seconds, [*offered, *onward_metadata(method, identity)])
+            yield [*offered, *onward_metadata(method, identity)]
         except grpc.aio.AioRpcError as error:
             code = error.code()
             await _pass_back(context, error)

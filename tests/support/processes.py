@@ -29,17 +29,20 @@ def environment(**variables: str) -> dict[str, str]:
 def running_service(name: str, log: Path, **variables: str) -> Iterator[str]:
     """One service on a free port; its address, once it serves."""
     address = f"127.0.0.1:{free_ports(1)[0]}"
+    with running_process(name, address, log, KILN_LISTEN_ADDRESS=address, **variables):
+        yield address
+
+
+@contextmanager
+def running_process(name: str, address: str, log: Path, **variables: str) -> Iterator[psutil.Process]:
+    """The process of a service, once gRPC at an address serves; stopped at the end."""
     with log.open("ab") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", f"services.{name}"],
-            env=environment(KILN_LISTEN_ADDRESS=address, **variables),
-            stdout=file,
-            stderr=file,
-            start_new_session=True,
+            [sys.executable, "-m", f"services.{name}"], env=environment(**variables), stdout=file, stderr=file, start_new_session=True
         )
     try:
         wait_until_serving(address, process, log)
-        yield address
+        yield psutil.Process(process.pid)
     finally:
         process.send_signal(signal.SIGCONT)
         process.terminate()
