@@ -84,7 +84,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
             raise
         except Exception as error:
             # The status is set instead of aborting: grpc.aio does not wait for aborted handlers when it stops (grpc/grpc#37239).
-            known = _known(error, method)
+            known = shown(error, method=method)
             code = status.code_of(known)
             set_status(context, known, identity)
         finally:
@@ -146,9 +146,15 @@ def _reader(handler: Any) -> Callable[[Any], Any]:
     return read_all if handler.request_streaming else read
 
 
-def _known(error: Exception, method: str) -> KilnError:
+def shown(error: Exception, **where: str) -> KilnError:
+    """The error as a caller may see it. A fault of the platform is logged and tells the request id alone, whoever raised it.
+
+    Args:
+        error: What was raised.
+        where: Fields of the line in the log.
+    """
     if isinstance(error, errors.Internal) or not isinstance(error, KilnError):
-        logger().error("internal_error", method=method, exc_info=error)
+        logger().error("internal_error", exc_info=error, **where)
         return errors.Internal(f"internal error; the platform's logs tell more under request id {request.request_id.get()}")
     return error
 

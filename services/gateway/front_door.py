@@ -17,8 +17,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from grpc_health.v1 import health, health_pb2
 
 from libs.common import errors, request, status
-from libs.common.errors import KilnError
-from libs.common.interceptors import set_status
+from libs.common.interceptors import set_status, shown
 from libs.common.logs import logger
 from libs.common.policy import policy_of
 from libs.common.server import start_server
@@ -94,12 +93,12 @@ class Proxy(grpc.GenericRpcHandler):
             yield [*offered, *onward_metadata(method, identity)]
         except grpc.aio.AioRpcError as error:
             code = error.code()
-            await _pass_back(context, error)
+            await _pass_back(context, error, method, identity)
         except asyncio.CancelledError:
             code = grpc.StatusCode.CANCELLED
             raise
         except Exception as error:
-            known = _known(error, identity)
+            known = shown(error, method=method)
             code = status.code_of(known)
             set_status(context, known, identity)
         finally:
@@ -173,20 +172,17 @@ async def _send_on(messages: AsyncIterator[bytes], call: StreamCall) -> None:
         await call.done_writing()
 
 
-async def _pass_back(context: Context, error: grpc.aio.AioRpcError) -> None:
+async def _pass_back(context: Context, error: grpc.aio.AioRpcError, method: str, identity: str) -> None:
+    if isinstance(fault := status.from_rpc_error(error), errors.Internal):
+        # Not all that fails inside is Kiln's own code, which would have kept its words to itself.
+        set_status(context, shown(fault, method=method), identity)
+        return
     if initial := _back(error.initial_metadata()):
         with suppress(grpc.aio.UsageError):  # a stream may have sent it before the service failed
             await context.send_initial_metadata(initial)
     context.set_code(error.code())
     context.set_details(error.details() or "")
     context.set_trailing_metadata(_back(error.trailing_metadata()))
-
-
-def _known(error: Exception, identity: str) -> KilnError:
-    if isinstance(error, KilnError):
-        return error
-    logger().error("internal_error", exc_info=error)
-    return errors.Internal(f"internal error; the platform's logs tell more under request id {identity}")
 
 
 def _back(metadata: Iterable[tuple[str, str | bytes]] | None) -> Pairs:

@@ -12,7 +12,7 @@ import uvicorn
 from uvicorn.lifespan.off import LifespanOff
 
 from libs.common import errors, request
-from libs.common.errors import KilnError
+from libs.common.interceptors import shown
 from libs.common.logs import logger
 from services.gateway import problems
 from services.gateway.exchange import Answer, Endpoint, Request
@@ -61,12 +61,8 @@ class RestApplication:
             if self._serving > self._max_concurrent:
                 raise errors.ResourceExhausted("too many calls at once", reason="TOO_MANY_CALLS", retry_after=1)
             return await self._dispatch(scope, headers, receive)
-        except KilnError as error:
-            return problems.answer_of(error, identity, headers)
         except Exception as error:
-            logger().error("internal_error", path=scope["path"], exc_info=error)
-            hidden = errors.Internal(f"internal error; the platform's logs tell more under request id {identity}")
-            return problems.answer_of(hidden, identity, headers)
+            return problems.answer_of(shown(error, path=scope["path"]), identity, headers)
 
     async def _dispatch(self, scope: Any, headers: dict[str, str], receive: Any) -> Answer:
         method, raw_path = scope["method"], scope["raw_path"].decode("ascii")

@@ -1,0 +1,60 @@
+"""A gateway in front of services that answer as a test says."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from libs.local.__main__ import free_ports
+from tests.support.processes import running_process
+from tests.support.services import Services, running_services
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """A running gateway.
+
+    Attributes:
+        http_address, grpc_address: `host:port`.
+        http: A client of its REST.
+        services: What it asks.
+        process: Its own.
+    """
+
+    http_address: str
+    grpc_address: str
+    http: httpx.Client
+    services: Services
+    process: psutil.Process
+
+
+@pytest.fixture(scope="session")
+def shared_gateway(home: Path) -> Iterator[Gateway]:
+    """One gateway for all tests, with little patience."""
+    http, grpc = (f"127.0.0.1:{port}" for port in free_ports(2))
+    with running_services() as (address, services):
+        settings = {
+            "KILN_HTTP_ADDRESS": http,
+            "KILN_GRPC_ADDRESS": grpc,
+            "KILN_REGISTRY_ADDRESS": address,
+            "KILN_COMPILER_ADDRESS": address,
+            "KILN_EXECUTOR_ADDRESS": address,
+            "KILN_MAX_CONCURRENT_CALLS": "8",
+            "KILN_GATEWAY_HEADER_SECONDS": "1",
+            "KILN_GATEWAY_BODY_SECONDS": "1",
+        }
+        with (
+            running_process("gateway", grpc, home / "gateway.log", **settings) as process,
+            httpx.Client(base_url=f"http://{http}", timeout=20, trust_env=False) as client,
+        ):
+            yield Gateway(http, grpc, client, services, process)
+
+
+@pytest.fixture
+def gateway(shared_gateway: Gateway) -> Iterator[Gateway]:
+    """The gateway, with services that know nothing yet."""
+    yield shared_gateway
+    shared_gateway.services.forget()

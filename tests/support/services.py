@@ -1,0 +1,85 @@
+"""Services that answer as a test says, for what stands in front of them."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from google.protobuf import message_factory
+from google.protobuf.descriptor import MethodDescriptor
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from kiln.compiler.v1 import compiler_pb2
+from kiln.executor.v1 import executor_pb2
+from kiln.registry.v1 import registry_pb2
+
+from libs.local.__main__ import free_ports
+
+_FILES = (compiler_pb2, executor_pb2, registry_pb2)
+_METHODS: dict[str, MethodDescriptor] = {
+    f"/{service.full_name}/{method.name}": method
+    for file in _FILES
+    for service in file.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+}
+
+Answering = Callable[[Any, grpc.ServicerContext], Any]
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call that arrived: the RPC's name, its message, and its metadata."""
+
+    name: str
+    message: Any
+    metadata: dict[str, str | bytes]
+
+
+class Services(grpc.GenericRpcHandler):
+    """Every service of Kiln at one address. An RPC that a test says nothing about is UNIMPLEMENTED."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self._answers: dict[str, Answering] = {}
+
+    def on(self, name: str, answer: Answering) -> None:
+        """What an RPC answers from now on: a message, or bytes as they go over the wire."""
+        self._answers[name] = answer
+
+    def forget(self) -> None:
+        """Back to nothing said and nothing asked."""
+        self.calls.clear()
+        self._answers.clear()
+
+    def service(self, handler_call_details: Any) -> Any:
+        """The handler of an RPC."""
+        method = _METHODS.get(handler_call_details.method)
+        if method is None or method.name not in self._answers:
+            return None
+        metadata = {pair[0]: pair[1] for pair in handler_call_details.invocation_metadata}
+        read = message_factory.GetMessageClass(method.input_type).FromString
+
+        def handle(body: bytes, context: grpc.ServicerContext) -> bytes:
+            call = Call(method.name, read(body), metadata)
+            self.calls.append(call)
+            answer = self._answers[method.name](call.message, context)
+            return answer if isinstance(answer, bytes) else bytes(answer.SerializeToString())
+
+        return grpc.unary_unary_rpc_method_handler(handle)
+
+
+@contextmanager
+def running_services() -> Iterator[tuple[str, Services]]:
+    """The address of such services, and what they do."""
+    services, address = Services(), f"127.0.0.1:{free_ports(1)[0]}"
+    server = grpc.server(ThreadPoolExecutor(16), handlers=[services])
+    healthy = health.HealthServicer()
+    healthy.set("", health_pb2.HealthCheckResponse.SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+    server.add_insecure_port(address)
+    server.start()
+    try:
+        yield address, services
+    finally:
+        server.stop(0).wait()
