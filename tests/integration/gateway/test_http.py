@@ -2,6 +2,7 @@
 
 import socket
 import time
+from collections.abc import Callable
 
 import pytest
 from kiln.registry.v1 import registry_pb2
@@ -15,6 +16,21 @@ JSON = b"Content-Type: application/json\r\n"
 def connect(gateway: Gateway) -> socket.socket:
     host, _, port = gateway.http_address.partition(":")
     return socket.create_connection((host, int(port)), timeout=10)
+
+
+def holds(gateway: Gateway, port: int) -> bool:
+    """Whether the gateway has a connection to a client's port."""
+    return any(one.raddr and one.raddr.port == port for one in gateway.process.net_connections("tcp"))
+
+
+def eventually(look: Callable[[], bool], seconds: float = 20) -> bool:
+    """Whether something is so within some time."""
+    give_up = time.monotonic() + seconds
+    while not look():
+        if time.monotonic() > give_up:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def exchange(gateway: Gateway, *parts: bytes) -> bytes:
@@ -187,12 +203,10 @@ def test_who_reads_too_slowly_is_hung_up_on(gateway: Gateway) -> None:
     with connect(gateway) as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.sendall(b"GET /functions/a HTTP/1.1\r\nHost: x\r\n\r\n" * 4)
-        before = len(gateway.process.net_connections("tcp"))
-        give_up = time.monotonic() + 8
-        while time.monotonic() < give_up and len(gateway.process.net_connections("tcp")) >= before:
-            time.sleep(0.1)
+        port = connection.getsockname()[1]
 
-        assert time.monotonic() < give_up
+        assert eventually(lambda: holds(gateway, port))
+        assert eventually(lambda: not holds(gateway, port))
 
 
 def test_hundreds_of_slow_clients_hinder_nobody(gateway: Gateway) -> None:
