@@ -123,7 +123,8 @@ def taken(addresses: Sequence[tuple[str, str]]) -> str | None:
         try:
             socket.create_server((host, int(port))).close()
         except OSError as error:
-            return f"cannot listen on {address} ({os.strerror(error.errno or 0)}); is another run using it? Stop that, or set {variable} to another"
+            why = os.strerror(error.errno or 0)
+            return f"cannot listen on {address} ({why}); is another run using it? Stop that, or set {variable} to another"
     return None
 
 

@@ -48,6 +48,7 @@ def echo(message: Any, _: Any) -> executor_pb2.Execution:
         '{"k":1,"k":2}',
         "null",
         "1e400",
+        pytest.param("1" * 200_000, id="200,000 digits"),
     ],
 )
 def test_a_payload_passes_both_ways_as_it_is(gateway: Gateway, text: str) -> None:
@@ -61,6 +62,33 @@ def test_a_payload_passes_both_ways_as_it_is(gateway: Gateway, text: str) -> Non
     assert answer.status_code == 200
     assert call.message.input_text == text.encode()
     assert f'"output":{text}'.encode() in answer.content
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        pytest.param(b'{"input":' + b"[" * 1100 + b"]" * 1100 + b"}", 400, id="depth 1,100"),
+        pytest.param(b'{"input":' + b"[" * 100_000 + b"]" * 100_000 + b"}", 400, id="depth 100,000"),
+        pytest.param(b'{"input":' + b'{"a":' * 100_000, 400, id="depth 100,000, unfinished"),
+        pytest.param(b"[" * 1_000_000, 400, id="nothing but brackets"),
+        pytest.param(b'{"version":' + b"1" * 200_000 + b"}", 400, id="200,000 digits"),
+        pytest.param(b'{"input":1,"input":2}', 400, id="twice"),
+        pytest.param(b'{"input":1,"inp\\u0075t":2}', 400, id="twice, once in escapes"),
+        pytest.param(b'{"input":NaN}', 400, id="NaN"),
+        pytest.param(b'{"input":"\xed\xa0\x80"}', 400, id="half of a surrogate pair as bytes"),
+        pytest.param(b'\xef\xbb\xbf{"input":1}', 400, id="byte order mark"),
+        pytest.param('{"input":1}'.encode("utf-16"), 400, id="UTF-16"),
+        pytest.param(b'{"input":"\x00"}', 400, id="a raw NUL"),
+        pytest.param(b'{"input":"' + b"x" * (11 << 20) + b'"}', 413, id="11 MiB"),
+    ],
+)
+def test_a_hostile_body_is_refused_before_any_service_is_asked(gateway: Gateway, body: bytes, code: int) -> None:
+    gateway.services.on("ExecuteFunction", echo)
+
+    answer = gateway.http.post("/functions/echo/execute", content=body, headers={"content-type": "application/json"})
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (code, code)
+    assert gateway.services.calls == []
 
 
 def test_a_call_carries_the_request_id_and_an_execution_of_the_gateways_own(gateway: Gateway) -> None:
