@@ -17,7 +17,7 @@ async def main() -> None:
     settings = load(Settings)
     async with Process("gateway", settings) as process:
         backends = await process.open(Backends(settings.service_addresses, connect_seconds=settings.gateway_connect_seconds))
-        application = RestApplication(routes(backends), max_concurrent=settings.max_concurrent_calls)
+        application = RestApplication(routes(backends, settings.grpc_address), max_concurrent=settings.max_concurrent_calls)
         rest = await process.open(RestServer(settings, application))
         front_door = await process.open(FrontDoor(settings, backends))
         process.background(forever("health_follow", front_door.update_health, pause_seconds=1))

@@ -1,6 +1,8 @@
 """What the gateway itself answers in REST: its health, the description of the surface, and the page at the root."""
 
+from html import escape
 from pathlib import Path
+from string import Template
 from typing import Final
 
 import orjson
@@ -14,14 +16,19 @@ from services.gateway.transcoder import endpoints
 _INDEX: Final = Path(__file__).with_name("index.html")
 
 
-def routes(backends: Backends) -> Routes[Endpoint]:
-    """Everything there is in REST: one route for each public RPC, and the gateway's own pages."""
+def routes(backends: Backends, grpc_address: str) -> Routes[Endpoint]:
+    """Everything there is in REST: one route for each public RPC, and the gateway's own pages.
+
+    Args:
+        backends: Where calls go.
+        grpc_address: Of the front door, to show.
+    """
     table: Routes[Endpoint] = Routes()
     for rule, endpoint in endpoints(backends):
         table.add(rule.method, rule.template, endpoint)
     table.add("GET", "/health", Health(backends))
     table.add("GET", "/openapi.json", Static(openapi.document()))
-    table.add("GET", "/", Index())
+    table.add("GET", "/", Index(grpc_address))
     return table
 
 
@@ -52,15 +59,21 @@ class Static:
 
 
 class Index:
-    """`GET /`: where to go from here, as a page for browsers and as JSON for everybody else."""
+    """`GET /`: where to go from here, as a page for browsers and as JSON for everybody else.
 
-    def __init__(self) -> None:
-        self._page = _INDEX.read_bytes()
+    Args:
+        grpc_address: Of the front door, to show.
+    """
+
+    def __init__(self, grpc_address: str) -> None:
+        self._page = Template(_INDEX.read_text(encoding="utf-8"))
+        self._grpc_address = grpc_address
         places = {"functions": "/functions", "languages": "/languages", "health": "/health", "openapi": "/openapi.json"}
         self._places = orjson.dumps({"name": "kiln", "links": places})
 
     async def __call__(self, request: Request) -> Answer:
-        """The page."""
+        """The page, whose commands work where the reader is: they name the address that the page was asked from."""
         if request.prefers("text/html"):
-            return Answer(200, self._page, HTML, [("Vary", "Accept")])
+            page = self._page.substitute(HTTP=escape(request.headers.get("host", "")), GRPC=escape(self._grpc_address))
+            return Answer(200, page.encode(), HTML, [("Vary", "Accept, Host")])
         return Answer(200, self._places, headers=[("Vary", "Accept")])

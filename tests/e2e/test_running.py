@@ -1,5 +1,6 @@
 """Starting and stopping all of it, as people do."""
 
+import asyncio
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ import psutil
 import pytest
 
 from tests.support.platform import Platform, running_platform
+from tests.support.postgres import TestPostgres
 from tests.support.processes import descendants
 
 
@@ -62,7 +64,15 @@ def test_the_page_at_the_root_is_for_browsers_and_programs(platform: Platform) -
     page, listed = platform.http.get("/", headers={"accept": "text/html"}), platform.http.get("/")
 
     assert "<h1>Kiln</h1>" in page.text
+    assert f"curl {platform.http_address}/functions" in page.text
+    assert f"grpcurl -plaintext {platform.grpc_address} list" in page.text
     assert listed.json()["links"]["functions"] == "/functions"
+
+
+def test_the_page_at_the_root_is_not_written_by_who_asks_for_it(platform: Platform) -> None:
+    page = platform.http.get("/", headers={"accept": "text/html", "host": "<script>alert(1)</script>"})
+
+    assert "<script>" not in page.text
 
 
 def test_a_second_run_on_the_same_home_says_so_and_stops(platform: Platform) -> None:
@@ -111,6 +121,17 @@ def test_a_home_that_is_closed_to_others_will_do(home: Path, request: pytest.Fix
         assert platform.http.get("/health").json()["status"] == "UP"
 
     assert closed.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_postgresql_of_ones_own_is_used_where_one_is_named(home: Path, postgres: TestPostgres) -> None:
+    url_file = home / "database-url"
+    url_file.write_text(asyncio.run(postgres.new_database()))
+
+    with running_platform(home / "own-database", KILN_DATABASE_URL_FILE=str(url_file)) as platform:
+        platform.deploy("elsewhere")
+        assert platform.execute("elsewhere", 1)["output"] == 1
+
+    assert not (home / "own-database" / "postgres").exists()
 
 
 def test_ctrl_c_stops_all_of_it_and_the_data_stays(own: Platform) -> None:
