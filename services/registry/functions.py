@@ -16,6 +16,8 @@ from services.registry.limits import Limits, LimitsPatch, LimitsPolicy
 
 NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")
 MAX_DESCRIPTION_CHARACTERS: Final = 1000
+# As protos and tables have it.
+MAX_VERSION: Final = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +289,7 @@ class Functions:
             NotFound: there is no such function.
         """
         function = await self.get(reference)
-        below = page.key(int)
+        below = page.key(_version_number)
         rows = await self._repository.list_versions(function.id, below, page.size + 1)
         return await self.get(str(function.id)), listing(page, rows, lambda one: str(one.version))
 
@@ -358,6 +360,11 @@ def check_etag(function: Function, etag: str) -> None:
 def unknown_function(reference: str) -> NotFound:
     """The error for a function that is not there."""
     return NotFound(f"there is no function {reference[:100]!r}", reason="FUNCTION_NOT_FOUND")
+
+
+def _version_number(text: str) -> int | None:
+    number = int(text)
+    return number if 0 < number <= MAX_VERSION else None
 
 
 def _found(function: Function | None, reference: str) -> Function:
