@@ -175,6 +175,7 @@ class Functions:
             if not await store.insert_function(identity, new, limits):
                 raise AlreadyExists(f"a function named {new.name} exists; choose another name or update that one", reason="NAME_TAKEN")
             await self._add_version(store, identity, 1, new.language, new.source)
+            await store.announce(identity)
             return _found(await store.lock_function(Reference(identity, "")), new.name)
 
     async def get(self, reference: str) -> Function:
@@ -268,6 +269,7 @@ class Functions:
                 raise FailedPrecondition(f"version {version} is {target.status}; only FAILED ones are built", reason="VERSION_NOT_FAILED")
             await store.send_job(function.id, version, build, target.language, target.source or "")
             await store.touch_function(function.id)
+            await store.announce(function.id)
             return _found_version(await store.find_version(function.id, version), version)
 
     async def get_version(self, reference: str, version: int) -> tuple[Function, Version]:
