@@ -1,11 +1,13 @@
 """Fixtures that several levels share."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from libs.common.postgres import Database, open_database
+from tests.support.databases import install
 from tests.support.postgres import TestPostgres, running_postgres
 
 
@@ -22,3 +24,25 @@ def postgres(home: Path) -> Iterator[TestPostgres]:
     """One cluster for all tests of a run."""
     with running_postgres(home / "postgres-home") as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+async def template(postgres: TestPostgres) -> str:
+    """The name of a database with every service's schema and the queues, to make others from."""
+    url = await postgres.new_database()
+    async with open_database(url, name="template") as database:
+        await install(database)
+    return url.rpartition("/")[2]
+
+
+@pytest.fixture
+async def database_url(postgres: TestPostgres, template: str) -> str:
+    """A database with every service's schema and the queues, and nothing in them."""
+    return await postgres.new_database(template)
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """A pool of connections to it."""
+    async with open_database(database_url, name="test") as opened:
+        yield opened

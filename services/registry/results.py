@@ -1,18 +1,34 @@
 """Results of builds: applied once, in the transaction that archives their message, and never over a newer state."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 from libs.common.logs import logger
 from libs.common.queue import COMPILATION_RESULTS, Message, Queue, Wakeup
-from services.registry.functions import Reference
-from services.registry.repository import FunctionRepository, FunctionStore, Outcome
+from services.registry.functions import Function, Reference
+from services.registry.repository import FunctionRepository, Outcome
 
 # Far above what applying takes; a registry that dies meanwhile lets the message come back.
 VISIBILITY_SECONDS: Final = 30
 # A result that cannot be applied so often is dropped, and the sweeper sends its build again.
 MAX_READS: Final = 5
+
+
+class Store(Protocol):
+    """What a result asks of storage inside one transaction."""
+
+    async def lock_function(self, reference: Reference) -> Function | None: ...
+    async def start_version(self, identity: UUID, version: int, build: int, queue_ms: int) -> bool: ...
+    async def complete_version(
+        self, identity: UUID, version: int, build: int, digest: str, size: int, abi: str, outcome: Outcome
+    ) -> bool: ...
+    async def fail_version(
+        self, identity: UUID, version: int, build: int, reason: str, message: str, outcome: Outcome | None = None
+    ) -> bool: ...
+    async def promote_version(self, identity: UUID, version: int) -> None: ...
+    async def touch_function(self, identity: UUID) -> None: ...
+    async def announce(self, identity: UUID) -> None: ...
 
 
 class Results:
@@ -45,7 +61,7 @@ class Results:
             await apply(store, message.body)
 
 
-async def apply(store: FunctionStore, result: Mapping[str, Any]) -> bool:
+async def apply(store: Store, result: Mapping[str, Any]) -> bool:
     """Applies one result if its version still waits for it. False when it is late or a repetition: nothing has changed then."""
     identity, version, build = UUID(result["function_id"]), int(result["version"]), int(result["build"])
     # The function's row first, as every change does: so no two transactions wait for each other in a ring.
@@ -61,7 +77,7 @@ async def apply(store: FunctionStore, result: Mapping[str, Any]) -> bool:
     return changed
 
 
-async def _finish(store: FunctionStore, identity: UUID, version: int, build: int, result: Mapping[str, Any]) -> bool:
+async def _finish(store: Store, identity: UUID, version: int, build: int, result: Mapping[str, Any]) -> bool:
     outcome = Outcome(result["diagnostics"], result["queue_ms"], result["build_ms"])
     if result["status"] == "FAILED":
         return await store.fail_version(identity, version, build, result["failure_reason"], result["compile_error"], outcome)

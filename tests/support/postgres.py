@@ -19,12 +19,33 @@ _numbers = itertools.count(1)
 
 
 class TestPostgres:
-    """A running cluster that hands out databases."""
+    """A cluster that hands out databases."""
 
     __test__ = False
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    def __init__(self, folder: Path) -> None:
+        home = Home(folder)
+        home.path.mkdir(exist_ok=True)
+        home.path.chmod(0o711)
+        self._log = folder / "log"
+        self._embedded = EmbeddedPostgres(home, free_ports(1)[0])
+        self._embedded.set_up()
+        self._process: subprocess.Popen[bytes] | None = None
+        self.url = self._embedded.url
+
+    async def start(self) -> None:
+        """Starts it; returns once it answers."""
+        # What a test writes need not survive the machine.
+        command = [*self._embedded.command(), "-c", "fsync=off", "-c", "full_page_writes=off", "-c", "max_connections=200"]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        await self._embedded.wait_until_ready()
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> None:
+        """Stops it by a signal; by SIGQUIT it stops as in a crash."""
+        assert self._process
+        self._process.send_signal(number)
+        self._process.wait(20)
 
     async def new_database(self, template: str = "template1") -> str:
         """The URL of a new database."""
@@ -48,18 +69,9 @@ class TestPostgres:
 @contextmanager
 def running_postgres(folder: Path) -> Iterator[TestPostgres]:
     """A cluster in a folder while the block runs."""
-    home = Home(folder)
-    home.path.mkdir(exist_ok=True)
-    home.path.chmod(0o711)
-    postgres = EmbeddedPostgres(home, free_ports(1)[0])
-    postgres.set_up()
-    # What a test writes need not survive the machine.
-    command = [*postgres.command(), "-c", "fsync=off", "-c", "full_page_writes=off", "-c", "max_connections=200"]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    postgres = TestPostgres(folder)
+    asyncio.run(postgres.start())
     try:
-        asyncio.run(postgres.wait_until_ready())
-        yield TestPostgres(postgres.url)
+        yield postgres
     finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(20)
+        postgres.stop()

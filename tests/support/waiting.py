@@ -1,0 +1,19 @@
+"""Waiting for what another process or task does, for a bounded time."""
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+
+SECONDS = 20.0
+
+
+async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float = SECONDS) -> None:
+    """Returns once the condition holds; fails when it does not in time."""
+    async with asyncio.timeout(seconds):
+        while not await _holds(condition):
+            await asyncio.sleep(0.01)
+
+
+async def _holds(condition: Callable[[], bool | Awaitable[bool]]) -> bool:
+    found = condition()
+    return await found if inspect.isawaitable(found) else bool(found)
