@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Protocol
 from uuid import UUID
 
+from libs.common.errors import Unavailable
 from libs.common.logs import logger
 from libs.common.queue import COMPILATION_RESULTS, Message, Queue, Wakeup
 from services.registry.functions import Function, Reference
@@ -48,8 +49,17 @@ class Results:
         """Applies results that have come; returns how many were read."""
         messages = await self._queue.read(self._repository.database, visibility_seconds=VISIBILITY_SECONDS, most=32)
         for message in messages:
-            await self._apply_one(message)
+            await self._apply_or_leave(message)
         return len(messages)
+
+    async def _apply_or_leave(self, message: Message) -> None:
+        """Whatever goes wrong with one result, it comes back later, and those read with it are applied now."""
+        try:
+            await self._apply_one(message)
+        except Unavailable as error:
+            logger().warning("result_left", error=error.message, message_id=message.id)
+        except Exception as error:
+            logger().error("result_left", exc_info=error, message_id=message.id)
 
     async def _apply_one(self, message: Message) -> None:
         async with self._repository.transaction() as store:
