@@ -30,7 +30,7 @@ async def migrate(database: Database, schema: str, folder: Path) -> None:
         folder: Its migrations. Statements name their tables in full.
 
     Raises:
-        BrokenMigrations: a file that has run was changed or removed, or one is misnamed.
+        BrokenMigrations: a file that has run was changed, or one is misnamed. One that is missing here is a newer release's.
     """
     files = sorted(folder.glob("*.sql"))
     async with database.transaction() as transaction:
