@@ -87,9 +87,7 @@ class History:
 
     async def _roll_back(self) -> None:
         number = self._some_number()
-        place, answer = await self._on_some(
-            f"roll back {number}", lambda world, identity: world.functions.roll_back(str(identity), number)
-        )
+        place, answer = await self._on_some(f"roll back {number}", lambda world, identity: world.functions.roll_back(str(identity), number))
         self._rolled_back = place if answer == "Function" else None
 
     async def _build_again(self) -> None:
@@ -228,7 +226,17 @@ def check_step(before: Seen, now: Seen, *, rolled_back: bool) -> None:
 def _without_ids(seen: Seen) -> str:
     function = seen.function
     told = [
-        (one.version, one.status, one.build, one.failure_reason, one.compile_error, one.artifact_digest, one.source, one.queue_ms, one.build_ms)
+        (
+            one.version,
+            one.status,
+            one.build,
+            one.failure_reason,
+            one.compile_error,
+            one.artifact_digest,
+            one.source,
+            one.queue_ms,
+            one.build_ms,
+        )
         for one in seen.versions
     ]
     return repr((function.name, function.description, function.live_version, function.promote_above, function.edition, told))

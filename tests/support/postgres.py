@@ -35,10 +35,7 @@ class TestPostgres:
 
     async def start(self) -> None:
         """Starts it; returns once it answers."""
-        # What a test writes need not survive the machine.
-        command = [*self._embedded.command(), "-c", "fsync=off", "-c", "full_page_writes=off", "-c", "max_connections=200"]
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        self._process = self._spawn()
         await self._embedded.wait_until_ready()
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> None:
@@ -46,6 +43,12 @@ class TestPostgres:
         assert self._process
         self._process.send_signal(number)
         self._process.wait(20)
+
+    def _spawn(self) -> "subprocess.Popen[bytes]":
+        # What a test writes need not survive the machine.
+        command = [*self._embedded.command(), "-c", "fsync=off", "-c", "full_page_writes=off", "-c", "max_connections=200"]
+        with self._log.open("ab") as log:
+            return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 
     async def new_database(self, template: str = "template1") -> str:
         """The URL of a new database."""

@@ -135,20 +135,21 @@ class World:
 
 def new_function(name: str = "greet", source: str = "one", **more: Any) -> NewFunction:
     """What a caller wants to create."""
-    return NewFunction(**({"name": name, "description": "", "language": "assemblyscript", "source": source, "limits": LimitsPatch()} | more))
+    fields: dict[str, Any] = {"description": "", "language": "assemblyscript", "limits": LimitsPatch(), **more}
+    return NewFunction(name=name, source=source, **fields)
 
 
 def patch(**fields: Any) -> FunctionPatch:
     """What a caller wants to change."""
-    return FunctionPatch(**({"description": None, "language": None, "source": None, "limits": LimitsPatch(), "etag": ""} | fields))
+    return FunctionPatch(**{"description": None, "language": None, "source": None, "limits": LimitsPatch(), "etag": "", **fields})
 
 
-def started(identity: UUID, version: int, build: int = 1) -> Body:
+def started(identity: UUID, version: int, build: int = 1) -> dict[str, Any]:
     """The result that tells of a build's beginning."""
     return {"type": "STARTED", "function_id": str(identity), "version": version, "build": build, "queue_ms": 3}
 
 
-def ready(identity: UUID, version: int, build: int = 1) -> Body:
+def ready(identity: UUID, version: int, build: int = 1) -> dict[str, Any]:
     """The result of a build that worked."""
     return {
         **started(identity, version, build),
@@ -162,7 +163,7 @@ def ready(identity: UUID, version: int, build: int = 1) -> Body:
     }
 
 
-def failed(identity: UUID, version: int, build: int = 1) -> Body:
+def failed(identity: UUID, version: int, build: int = 1) -> dict[str, Any]:
     """The result of a build that did not."""
     return {
         **started(identity, version, build),
@@ -198,5 +199,3 @@ async def postgres_world(url: str) -> AsyncIterator[World]:
             yield World(repository, PostgresBroker(repository, heard))
         finally:
             await listening.close()
-
-

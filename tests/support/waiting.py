@@ -10,7 +10,8 @@ SECONDS = 20.0
 async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float = SECONDS) -> None:
     """Returns once the condition holds; fails when it does not in time."""
     async with asyncio.timeout(seconds):
-        while not await _holds(condition):
+        # Other processes cannot set an event.
+        while not await _holds(condition):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 

@@ -13,6 +13,7 @@ from libs.common.postgres import Database, open_database
 from libs.common.queue import COMPILATION_JOBS, COMPILATION_RESULTS, Queue
 from tests.support.databases import MIGRATIONS, install
 from tests.support.postgres import TestPostgres
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -60,6 +61,10 @@ async def objects(database: Database) -> Sequence[object]:
 
 async def exists(database: Database, name: str) -> bool:
     return await database.fetchval("SELECT to_regclass($1) IS NOT NULL", name) is True
+
+
+async def sleeps(database: Database) -> bool:
+    return bool(await database.fetchval("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'"))
 
 
 async def refusal(database: Database, folder: Path) -> str:
@@ -187,9 +192,7 @@ async def test_a_migrator_that_died_holds_up_nobody(empty: Database, empty_url: 
     write(folder, "0003_slow.sql", "SELECT pg_sleep(8)")
     async with open_database(empty_url, name="dying") as dying:
         migrating = asyncio.create_task(migrate(dying, "shop", folder))
-        async with asyncio.timeout(10):
-            while not await empty.fetchval("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'"):
-                await asyncio.sleep(0.01)
+        await until(lambda: sleeps(empty))
         migrating.cancel()
         await asyncio.gather(migrating, return_exceptions=True)
     (folder / "0003_slow.sql").unlink()

@@ -33,7 +33,7 @@ async def ids(database: Database | Transaction) -> list[int]:
 
 async def works(database: Database) -> bool:
     try:
-        return await database.fetchval("SELECT 1") == 1
+        return bool(await database.fetchval("SELECT 1"))
     except Unavailable:
         return False
 

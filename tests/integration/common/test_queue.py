@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from libs.common.migrate import install_queues
-from libs.common.postgres import Database, open_database
+from libs.common.postgres import Database, Transaction, open_database
 from libs.common.queue import COMPILATION_JOBS, COMPILATION_RESULTS, Message, Queue, Wakeup, wakeups
 from tests.support.postgres import TestPostgres
 from tests.support.processes import ROOT
@@ -118,7 +118,9 @@ async def test_a_nul_character_is_refused_by_name_and_leaves_nothing_behind(data
     assert await JOBS.length(database) == 0
 
 
-@pytest.mark.parametrize("bad", ["a\ud800b", 2**64, object(), {1: 2}], ids=["half a surrogate pair", "a large number", "an object", "a key"])
+@pytest.mark.parametrize(
+    "bad", ["a\ud800b", 2**64, object(), {1: 2}], ids=["half a surrogate pair", "a large number", "an object", "a key"]
+)
 async def test_what_json_cannot_say_is_refused_before_it_is_sent(database: Database, bad: Any) -> None:
     with pytest.raises(asyncpg.DataError, match="invalid input for query argument"):
         await send(database, {"good": 1}, {"bad": bad})
@@ -255,6 +257,27 @@ async def test_of_two_who_acknowledge_at_once_only_the_holder_does(database: Dat
 
     assert (done[0], done[2], sorted([done[1], done[3]])) == (False, False, [False, True])
     assert await archived(database) == 1
+
+
+async def test_nobody_can_take_a_message_while_it_is_acknowledged(database: Database) -> None:
+    taken: list[Message] = []
+
+    class Interrupted(Transaction):
+        """Another reader looks just before the message is moved."""
+
+        async def fetchval(self, query: str, *arguments: object) -> Any:
+            if "pgmq.archive" in query:
+                taken.extend(await read(database))
+            return await super().fetchval(query, *arguments)
+
+    await send(database, {})
+    message = await read_one(database)
+    await expire(database)
+
+    async with database._pool.acquire() as connection, connection.transaction():
+        done = await JOBS.archive(Interrupted(connection), message)
+
+    assert (done, taken) == (True, [])
 
 
 async def test_a_slow_reader_whose_message_nobody_took_may_still_acknowledge_it(database: Database) -> None:
@@ -451,7 +474,12 @@ async def test_after_a_crash_of_the_database_messages_are_there_and_consumers_wa
 
 def test_no_code_uses_what_pgmq_locks_across_queues_or_holds_open() -> None:
     banned = re.compile(r"read_grouped|read_with_poll|enable_notify_insert|pgmq\.(delete|pop|set_vt)\b")
-    files = [path for folder in ("libs/common", "libs/local", "services") for path in (ROOT / folder).rglob("*.*") if path.suffix in (".py", ".sql")]
+    files = [
+        path
+        for folder in ("libs/common", "libs/local", "services")
+        for path in (ROOT / folder).rglob("*.*")
+        if path.suffix in (".py", ".sql")
+    ]
 
     assert len(files) > 50
     assert [str(path) for path in files if "node_modules" not in path.parts and banned.search(path.read_text(encoding="utf-8"))] == []

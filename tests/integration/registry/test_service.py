@@ -174,7 +174,7 @@ async def test_every_mistake_has_its_error(running: Running) -> None:
 async def test_text_that_is_none_never_reaches_the_database(running: Running) -> None:
     half_a_surrogate_pair = b"\x0a\x04half\x1a\x0eassemblyscript\x22\x03\xed\xa0\x80"
     async with grpc.aio.insecure_channel(running.address) as channel:
-        call = channel.unary_unary("/kiln.registry.v1.Registry/CreateFunction")
+        call: Any = channel.unary_unary("/kiln.registry.v1.Registry/CreateFunction")
 
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call(half_a_surrogate_pair, timeout=10)

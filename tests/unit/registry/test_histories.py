@@ -1,6 +1,5 @@
 """Whatever is asked of functions and whatever results arrive, in any order: no state is illegal."""
 
-
 import pytest
 
 from tests.support.histories import History

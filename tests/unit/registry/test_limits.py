@@ -63,7 +63,7 @@ def test_a_limit_above_a_ceiling_that_was_lowered_since_stays_until_it_is_change
 
 
 def test_an_installation_has_the_limits_that_are_promised() -> None:
-    policy = limits_policy(Settings(database_url="postgresql://localhost"))
+    policy = limits_policy(Settings.model_validate({"database_url": "postgresql://localhost"}))
 
     assert policy.defaults == Limits(timeout_ms=5_000, memory_mb=64, max_output_bytes=1 << 20, max_log_bytes=64 << 10)
     assert policy.ceilings == Limits(timeout_ms=60_000, memory_mb=512, max_output_bytes=4 << 20, max_log_bytes=1 << 20)

@@ -19,8 +19,7 @@ def refused(name: str) -> bool:
     try:
         check_name(name)
     except InvalidArgument as error:
-        assert [one.field for one in error.violations] == ["name"]
-        return True
+        return [one.field for one in error.violations] == ["name"]
     return False
 
 
@@ -35,7 +34,24 @@ def test_small_letters_digits_and_hyphens_name_a_function(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", "a" * 64, "1a", "-a", "A", "aB", "a_b", "a.b", "a/b", "a b", " a", "a\n", "a\0", "é", "ａ", "a\N{ARABIC-INDIC DIGIT ONE}"],
+    [
+        "",
+        "a" * 64,
+        "1a",
+        "-a",
+        "A",
+        "aB",
+        "a_b",
+        "a.b",
+        "a/b",
+        "a b",
+        " a",
+        "a\n",
+        "a\0",
+        "é",
+        "\N{FULLWIDTH LATIN SMALL LETTER A}",
+        "a\N{ARABIC-INDIC DIGIT ONE}",
+    ],
 )
 def test_anything_else_names_none(name: str) -> None:
     assert refused(name)
