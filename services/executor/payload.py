@@ -1,11 +1,17 @@
 """JSON in its two gRPC forms: exact text, and `google.protobuf.Value`."""
 
 import json
+from typing import Any, Final
 
+import orjson
 from google.protobuf import json_format, struct_pb2
+from google.protobuf.message import DecodeError, EncodeError
 from kiln.executor.v1 import executor_pb2 as pb
 
 from libs.common.errors import FailedPrecondition, InvalidArgument
+
+# Above it, not every whole number is a double.
+_MAX_EXACT: Final = 2**53
 
 
 def given_text(request: pb.ExecuteFunctionRequest) -> bytes:
@@ -20,8 +26,8 @@ def given_text(request: pb.ExecuteFunctionRequest) -> bytes:
     if kind == "input_text":
         return request.input_text
     try:
-        # MessageToDict makes whole doubles ints; separators as short as those of most clients.
-        value = json_format.MessageToDict(request.input)
+        # Separators as short as those of most clients.
+        value = _without_fractions(json_format.MessageToDict(request.input))
         return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     except (ValueError, json_format.Error):
         raise InvalidArgument.of("input", "holds a number that JSON cannot say, or a value of no kind") from None
@@ -38,11 +44,31 @@ def as_value(text: bytes) -> struct_pb2.Value:
     """JSON text as a value.
 
     Raises:
-        FailedPrecondition: it is nested deeper than protobuf carries.
+        FailedPrecondition: it holds what a value cannot, or what clients could not read.
     """
     try:
-        return json_format.Parse(text, struct_pb2.Value(), max_recursion_depth=100)
-    except (json_format.ParseError, RecursionError):
+        # It refuses half of a surrogate pair, and numbers past a double, which would become infinite.
+        orjson.loads(text)
+        value = json_format.Parse(text, struct_pb2.Value())
+        # Parsers of protobuf stop at 100 messages in each other, of which an array is two and an object three.
+        deepest = pb.ListExecutionsResponse(executions=[pb.Execution(output=value)])
+        pb.ListExecutionsResponse.FromString(deepest.SerializeToString())
+    except (orjson.JSONDecodeError, json_format.ParseError, DecodeError, EncodeError):
         raise FailedPrecondition(
-            "the JSON is nested too deep for google.protobuf.Value; ask with payloadForm TEXT", reason="TOO_DEEP_FOR_VALUE"
+            "the JSON does not fit into google.protobuf.Value: it is nested too deep, or has half of a surrogate pair, a number past a "
+            "double, or a name twice; ask with payloadForm TEXT",
+            reason="UNFIT_FOR_VALUE",
         ) from None
+    return value
+
+
+def _without_fractions(value: Any) -> Any:
+    """Whole numbers as people write them: 1 and not 1.0, which readers of integers refuse."""
+    match value:
+        case float() if value.is_integer() and abs(value) <= _MAX_EXACT:
+            return int(value)
+        case list():
+            return [_without_fractions(one) for one in value]
+        case dict():
+            return {name: _without_fractions(one) for name, one in value.items()}
+    return value
