@@ -169,7 +169,7 @@ class Executions:
             async with self._sandbox.reserve() as slot:
                 queue_us = round((time.monotonic() - accepted_at) * 1e6)
                 execution = replace(execution, status=Status.RUNNING, queue_us=queue_us, started_at=_now())
-                await self._begin(self._repository.start, execution)
+                await self._begin(self._repository.start, execution, accepted=waits)
                 outcome = await self._outcome(slot, call, runnable)
         except (Exhausted, StartFailed) as error:
             self._in_background(self._withdraw(execution.id))
@@ -180,7 +180,8 @@ class Executions:
             raise
         return await self._finish(_ended(execution, outcome))
 
-    async def _begin(self, write: Callable[[Execution], Awaitable[bool]], execution: Execution) -> None:
+    async def _begin(self, write: Callable[[Execution], Awaitable[bool]], execution: Execution, *, accepted: bool = False) -> None:
+        """Records a step of a call before it is taken. `accepted` tells that the call's own row is there already."""
         try:
             begun = await write(execution)
         except Unavailable:
@@ -188,8 +189,11 @@ class Executions:
             self._in_background(self._withdraw(execution.id))
             raise
         if not begun:
-            if await self._repository.find(execution.id):
+            found = await self._repository.find(execution.id)
+            if found and not accepted:
                 raise AlreadyExists(f"there is an execution {execution.id} already", reason="EXECUTION_EXISTS")
+            if found and found.status is Status.FAILED:
+                raise Unavailable("the call waited while its executor seemed dead, and has not run; try again", reason="SWEPT")
             raise NotFound(f"{execution.function_name} was deleted", reason="FUNCTION_NOT_FOUND")
 
     async def _outcome(self, slot: Slot, call: Call, runnable: Runnable) -> Outcome:

@@ -1,0 +1,530 @@
+"""A run that has begun always ends in the history; one that has not begun leaves nothing there."""
+
+import asyncio
+from typing import cast
+from uuid import UUID
+
+import pytest
+
+from libs.common.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    KilnError,
+    NotFound,
+    ResourceExhausted,
+    Unavailable,
+)
+from libs.common.ids import milliseconds_of, uuid7
+from services.executor import executions as tested
+from services.executor.catalog import Catalog
+from services.executor.clients import RegistryClient
+from services.executor.execution import Execution, Status
+from services.executor.executions import PREPARE_TRIES, Executions, Request
+from services.executor.modules import Modules
+from services.executor.repository import SWEPT, ExecutionRepository
+from services.executor.sandbox import Call, ErrorType, Exhausted, GuestError, Outcome, Sandbox, StartFailed
+from tests.unit.executor.fakes import FakeHistory, FakeModules, FakeRegistry, FakeSandbox, function, not_prepared
+
+MAX_INPUT_BYTES = 1000
+
+
+class Executor:
+    """The runs of an executor that stands on fakes. It knows one function, `echo`."""
+
+    def __init__(self) -> None:
+        self.history, self.sandbox, self.modules, self.registry = FakeHistory(), FakeSandbox(), FakeModules(), FakeRegistry(function())
+        self.catalog = Catalog()
+        self.catalog.put(function())
+        self.catalog.complete({function().id})
+        self.executions = Executions(
+            self.catalog,
+            cast(RegistryClient, self.registry),
+            cast(Modules, self.modules),
+            cast(Sandbox, self.sandbox),
+            cast(ExecutionRepository, self.history),
+            max_input_bytes=MAX_INPUT_BYTES,
+        )
+        self._blocked = asyncio.Event()
+
+    async def execute(
+        self, text: bytes = b"1", *, identity: UUID | None = None, reference: str = "echo", version: int | None = None
+    ) -> Execution:
+        return await self.executions.execute(Request(identity or uuid7(), "request", reference, text, version))
+
+    def calling(self, text: bytes = b"1", identity: UUID | None = None) -> "asyncio.Task[Execution]":
+        return asyncio.create_task(self.execute(text, identity=identity))
+
+    async def running(self) -> "asyncio.Task[Execution]":
+        """A call whose guest runs until it is let go or cancelled."""
+
+        async def work(call: Call) -> Outcome:
+            begun.set()
+            await self._blocked.wait()
+            return Outcome(call.input, None)
+
+        begun = asyncio.Event()
+        self.sandbox.work = work
+        task = self.calling()
+        await begun.wait()
+        return task
+
+    def let_go(self) -> None:
+        """Lets the guest of `running` answer."""
+        self._blocked.set()
+
+    async def only_row(self) -> Execution:
+        """What is left in the history once all is recorded."""
+        await self.executions.close()
+        (row,) = self.history.rows.values()
+        return row
+
+
+@pytest.fixture
+def executor() -> Executor:
+    return Executor()
+
+
+def refused(error: Exception) -> Executor:
+    executor = Executor()
+    executor.sandbox.refusal = error
+    return executor
+
+
+async def failure(call: "asyncio.Task[Execution]") -> KilnError:
+    with pytest.raises(KilnError) as caught:
+        await call
+    return caught.value
+
+
+# From its beginning to its end
+
+
+async def test_a_call_with_an_idle_worker_is_recorded_as_running_and_then_as_ended(executor: Executor) -> None:
+    answer = await executor.execute(b'{"a": 1.10}')
+
+    assert executor.history.states == [Status.RUNNING, Status.COMPLETED]
+    assert answer == await executor.only_row()
+    assert (answer.output, answer.function_name, answer.function_version, answer.duration_us) == (b'{"a": 1.10}', "echo", 1, 7)
+    assert answer.started_at is not None
+    assert answer.completed_at is not None
+    assert answer.started_at <= answer.completed_at
+    assert answer.created_at.timestamp() * 1000 == pytest.approx(milliseconds_of(answer.id), abs=1)
+
+
+async def test_a_call_without_an_idle_worker_is_pending_until_it_gets_one(executor: Executor) -> None:
+    first = await executor.running()
+    second = executor.calling(b"2")
+
+    await executor.history.until(lambda: Status.PENDING in executor.history.states)
+    assert executor.history.states == [Status.RUNNING, Status.PENDING]
+    executor.let_go()
+    await first
+    answer = await second
+
+    assert executor.history.states_of(answer.id) == [Status.PENDING, Status.RUNNING, Status.COMPLETED]
+    assert (answer.output, executor.history.rows[answer.id].output) == (b"2", b"2")
+    assert answer.queue_us > 0
+
+
+async def test_a_guests_fault_is_an_answer(executor: Executor) -> None:
+    async def work(call: Call) -> Outcome:
+        return Outcome(None, GuestError(ErrorType.TRAP, "unreachable executed"))
+
+    executor.sandbox.work = work
+
+    answer = await executor.execute()
+
+    assert (answer.status, answer.error, answer.output) == (Status.FAILED, GuestError(ErrorType.TRAP, "unreachable executed"), None)
+
+
+@pytest.mark.parametrize("waits", [True, False])
+async def test_a_call_is_cold_when_it_waited_for_its_module(executor: Executor, waits: bool) -> None:
+    executor.modules.waits = waits
+
+    assert (await executor.execute()).cold_start is waits
+
+
+# Refusals
+
+
+async def test_a_call_for_which_there_is_no_room_is_refused_with_a_time_to_wait_and_leaves_nothing() -> None:
+    executor = refused(Exhausted("1 calls wait for a worker already"))
+
+    error = await failure(executor.calling())
+    await executor.executions.close()
+
+    assert (type(error), error.reason, error.retry_after) == (ResourceExhausted, "TOO_MANY_CALLS", 1)
+    assert (executor.history.rows, executor.sandbox.calls) == ({}, [])
+
+
+async def test_a_call_for_which_no_worker_can_be_started_is_refused_and_leaves_nothing() -> None:
+    executor = refused(StartFailed("no memory"))
+
+    error = await failure(executor.calling())
+    await executor.executions.close()
+
+    assert (type(error), error.reason) == (Unavailable, "SANDBOX_AWAY")
+    assert executor.history.rows == {}
+
+
+async def test_a_refused_call_is_withdrawn_also_when_the_database_is_away_for_a_while() -> None:
+    executor = refused(Exhausted("full"))
+    executor.history.away = {"withdraw": 2}
+
+    await failure(executor.calling())
+    await executor.executions.close()
+
+    assert executor.history.states == [Status.PENDING]
+    assert executor.history.rows == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "reason"),
+    [
+        (b'"' + b"x" * MAX_INPUT_BYTES + b'"', ResourceExhausted, "INPUT_TOO_LARGE"),
+        (b"", InvalidArgument, "INPUT_NOT_JSON"),
+        (b"{'a':1}", InvalidArgument, "INPUT_NOT_JSON"),
+        (b"\xff", InvalidArgument, "INPUT_NOT_JSON"),
+        (b"[" * 513, InvalidArgument, "INPUT_NOT_JSON"),
+    ],
+)
+async def test_an_input_that_cannot_be_run_is_refused_before_anything_is_recorded(
+    executor: Executor, text: bytes, kind: type[KilnError], reason: str
+) -> None:
+    error = await failure(executor.calling(text))
+
+    assert (type(error), error.reason) == (kind, reason)
+    assert executor.history.states == []
+
+
+async def test_an_id_that_is_taken_runs_nothing_and_leaves_the_record_as_it_is(executor: Executor) -> None:
+    taken = await executor.execute(b"1")
+
+    error = await failure(executor.calling(b"2", taken.id))
+
+    assert (type(error), error.reason) == (AlreadyExists, "EXECUTION_EXISTS")
+    assert await executor.only_row() == taken
+    assert len(executor.sandbox.calls) == 1
+
+
+async def test_an_id_that_is_taken_is_told_to_a_call_that_would_have_to_wait_too(executor: Executor) -> None:
+    first = await executor.running()
+    (identity,) = executor.history.rows
+
+    error = await failure(executor.calling(b"2", identity))
+    executor.let_go()
+
+    assert type(error) is AlreadyExists
+    assert (await first).output == b"1"
+
+
+async def test_a_module_that_cannot_be_had_is_told_and_leaves_nothing(executor: Executor) -> None:
+    executor.modules.failure = FailedPrecondition("cannot be loaded", reason="VERSION_UNLOADABLE")
+
+    error = await failure(executor.calling())
+
+    assert error.reason == "VERSION_UNLOADABLE"
+    assert executor.history.states == []
+
+
+# Which function and version
+
+
+async def test_a_function_that_the_watch_has_not_told_of_is_asked_of_the_registry(executor: Executor) -> None:
+    executor.registry.functions.append(function("new", UUID(int=2)))
+
+    answer = await executor.execute(reference="new")
+
+    assert (answer.function_id, answer.function_name) == (UUID(int=2), "new")
+    assert executor.registry.asked == [("new", None)]
+
+
+async def test_a_function_that_nobody_knows_is_not_found_after_the_registry_was_asked(executor: Executor) -> None:
+    with pytest.raises(NotFound):
+        await executor.execute(reference="nobody")
+
+    assert executor.registry.asked == [("nobody", None)]
+
+
+async def test_another_version_than_the_live_one_is_asked_of_the_registry(executor: Executor) -> None:
+    live, other = await executor.execute(version=1), await executor.execute(version=2)
+
+    assert (live.function_version, other.function_version) == (1, 2)
+    assert executor.registry.asked == [("echo", 2)]
+
+
+@pytest.mark.parametrize("version", [0, -1])
+async def test_a_version_below_one_is_refused_by_name(executor: Executor, version: int) -> None:
+    with pytest.raises(InvalidArgument, match="version"):
+        await executor.execute(version=version)
+
+
+async def test_nothing_is_answered_before_the_functions_are_known(executor: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tested, "STARTING_SECONDS", 0.01)
+    starting = Executions(
+        Catalog(),
+        cast(RegistryClient, executor.registry),
+        cast(Modules, executor.modules),
+        cast(Sandbox, executor.sandbox),
+        cast(ExecutionRepository, executor.history),
+        max_input_bytes=MAX_INPUT_BYTES,
+    )
+
+    for asking in (starting.execute(Request(uuid7(), "", "nobody", b"1", None)), starting.get(str(uuid7()))):
+        with pytest.raises(Unavailable) as refusal:
+            await asking
+        assert refusal.value.reason == "STARTING"
+    assert executor.registry.asked == []
+
+
+# Callers that go away
+
+
+async def test_a_call_that_is_cancelled_while_it_runs_is_recorded_as_cancelled(executor: Executor) -> None:
+    call = await executor.running()
+
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+
+    row = await executor.only_row()
+    assert row.error is not None
+    assert (row.status, row.error.type) == (Status.FAILED, ErrorType.CANCELLED)
+    assert row.completed_at is not None
+    assert executor.sandbox.has_idle_worker
+
+
+async def test_a_call_that_is_cancelled_while_it_waits_is_recorded_as_cancelled_and_never_runs(executor: Executor) -> None:
+    first = await executor.running()
+    waiting = executor.calling(b"2")
+    await executor.history.until(lambda: Status.PENDING in executor.history.states)
+
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    executor.let_go()
+    await first
+    await executor.executions.close()
+
+    errors = [row.error.type for row in executor.history.rows.values() if row.error]
+    assert errors == [ErrorType.CANCELLED]
+    assert [call.input for call in executor.sandbox.calls] == [b"1"]
+
+
+async def test_a_call_that_is_cancelled_before_it_began_leaves_nothing(executor: Executor) -> None:
+    executor.modules.may_prepare.clear()
+    call = executor.calling()
+    await executor.modules.asked.wait()
+
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await executor.executions.close()
+
+    assert executor.history.states == []
+
+
+async def test_a_call_whose_caller_goes_away_while_its_end_is_recorded_keeps_that_end(executor: Executor) -> None:
+    executor.history.away = {"finish": 1}
+    call = executor.calling()
+    await executor.history.missed.wait()
+
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+
+    assert (await executor.only_row()).output == b"1"
+
+
+# A database that is away
+
+
+@pytest.mark.parametrize("written", [False, True])
+async def test_a_call_whose_beginning_cannot_be_recorded_runs_nothing_and_leaves_nothing(executor: Executor, written: bool) -> None:
+    executor.history.away = {"start": 1}
+    executor.history.writes_although_away = written
+
+    error = await failure(executor.calling())
+    await executor.executions.close()
+
+    assert (type(error), error.reason) == (Unavailable, "DATABASE_AWAY")
+    assert executor.sandbox.calls == []
+    assert executor.history.states == ([Status.RUNNING] if written else [])
+    assert executor.history.rows == {}
+
+
+@pytest.mark.parametrize("write", ["accept", "start"])
+async def test_a_call_that_waits_leaves_nothing_either(executor: Executor, write: str) -> None:
+    first = await executor.running()
+    executor.history.away = {write: 1}
+    executor.history.writes_although_away = True
+    waiting = executor.calling(b"2")
+    await executor.history.until(lambda: Status.PENDING in executor.history.states)
+
+    executor.let_go()
+    error = await failure(waiting)
+    answer = await first
+
+    assert type(error) is Unavailable
+    assert await executor.only_row() == answer
+    assert [call.input for call in executor.sandbox.calls] == [b"1"]
+
+
+async def test_a_call_that_ended_waits_for_its_record(executor: Executor) -> None:
+    executor.history.away = {"finish": 2}
+
+    answer = await executor.execute()
+
+    assert (answer.status, executor.history.rows[answer.id]) == (Status.COMPLETED, answer)
+    assert len(executor.sandbox.calls) == 1
+
+
+async def test_a_record_that_takes_too_long_is_told_and_written_later(executor: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tested, "RECORDING_SECONDS", 0.05)
+    executor.history.away = {"finish": 2}
+    identity = uuid7()
+
+    error = await failure(executor.calling(b"1", identity))
+
+    assert (type(error), error.reason) == (Unavailable, "NOT_RECORDED")
+    assert str(identity) in error.message
+    assert executor.history.rows[identity].status is Status.RUNNING
+    assert (await executor.only_row()).output == b"1"
+
+
+# What happens meanwhile
+
+
+async def test_code_that_was_pushed_out_is_prepared_again_and_the_call_runs_once(executor: Executor) -> None:
+    executor.sandbox.work = not_prepared(1)
+
+    answer = await executor.execute()
+
+    assert (answer.status, answer.output) == (Status.COMPLETED, b"1")
+    assert len(executor.modules.ensured) == 2
+
+
+async def test_code_that_never_stays_is_a_fault_of_the_platform(executor: Executor) -> None:
+    executor.sandbox.work = not_prepared(PREPARE_TRIES)
+
+    answer = await executor.execute()
+
+    assert answer.error is not None
+    assert answer.error.type is ErrorType.PLATFORM
+    assert "KILN_EXECUTOR_CODE_CACHE_MB" in answer.error.message
+    assert answer == await executor.only_row()
+
+
+async def test_code_that_cannot_be_prepared_again_is_a_fault_of_the_platform(executor: Executor) -> None:
+    async def work(call: Call) -> Outcome:
+        executor.modules.failure = Unavailable("the compiler is away")
+        return await not_prepared(1)(call)
+
+    executor.sandbox.work = work
+
+    answer = await executor.execute()
+
+    assert answer.error == GuestError(ErrorType.PLATFORM, "the function's code cannot be loaded: the compiler is away")
+
+
+@pytest.mark.parametrize("error", [Exhausted("full"), StartFailed("no memory")])
+async def test_a_worker_that_cannot_be_replaced_ends_a_call_that_had_begun(executor: Executor, error: Exception) -> None:
+    async def work(call: Call) -> Outcome:
+        raise error
+
+    executor.sandbox.work = work
+
+    answer = await executor.execute()
+
+    assert answer.error is not None
+    assert answer.error.type is ErrorType.PLATFORM
+    assert answer == await executor.only_row()
+
+
+async def test_a_function_that_is_deleted_before_its_call_begins_runs_nothing(executor: Executor) -> None:
+    executor.history.deleted.add(function().id)
+
+    error = await failure(executor.calling())
+
+    assert (type(error), error.reason) == (NotFound, "FUNCTION_NOT_FOUND")
+    assert executor.sandbox.calls == []
+
+
+async def test_a_function_that_is_deleted_while_its_call_waits_is_not_found(executor: Executor) -> None:
+    first = await executor.running()
+    waiting = executor.calling(b"2")
+    await executor.history.until(lambda: Status.PENDING in executor.history.states)
+
+    executor.history.deleted.add(function().id)
+    executor.let_go()
+    await asyncio.gather(first, return_exceptions=True)
+    error = await failure(waiting)
+
+    assert (type(error), error.reason) == (NotFound, "FUNCTION_NOT_FOUND")
+    assert [call.input for call in executor.sandbox.calls] == [b"1"]
+
+
+async def test_a_function_that_is_deleted_while_it_runs_is_not_found(executor: Executor) -> None:
+    call = await executor.running()
+
+    executor.history.deleted.add(function().id)
+    executor.history.rows.clear()
+    executor.let_go()
+    error = await failure(call)
+
+    assert (type(error), error.reason) == (NotFound, "FUNCTION_NOT_FOUND")
+
+
+async def test_a_run_that_was_swept_while_it_ran_is_answered_as_the_history_tells_it(executor: Executor) -> None:
+    call = await executor.running()
+
+    executor.history.sweep()
+    executor.let_go()
+    answer = await call
+
+    assert (answer.status, answer.error) == (Status.FAILED, SWEPT)
+    assert answer == await executor.only_row()
+
+
+async def test_a_call_that_was_swept_while_it_waited_is_told_so_and_never_runs(executor: Executor) -> None:
+    first = await executor.running()
+    waiting = executor.calling(b"2")
+    await executor.history.until(lambda: Status.PENDING in executor.history.states)
+
+    executor.history.sweep()
+    executor.let_go()
+    await first
+    error = await failure(waiting)
+
+    assert type(error) is Unavailable
+    assert [call.input for call in executor.sandbox.calls] == [b"1"]
+
+
+# Reading
+
+
+async def test_a_run_is_found_by_its_id(executor: Executor) -> None:
+    answer = await executor.execute()
+
+    assert await executor.executions.get(str(answer.id)) == answer
+
+
+@pytest.mark.parametrize("text", ["", "nothing", str(UUID(int=7)), "{" + str(UUID(int=7)) + "}", "x" * 10_000])
+async def test_a_run_that_is_not_there_is_not_found(executor: Executor, text: str) -> None:
+    with pytest.raises(NotFound) as refusal:
+        await executor.executions.get(text)
+
+    assert refusal.value.reason == "EXECUTION_NOT_FOUND"
+    assert len(refusal.value.message) < 200
+
+
+async def test_a_run_of_a_deleted_function_is_not_found_though_its_row_is_still_there(executor: Executor) -> None:
+    answer = await executor.execute()
+
+    executor.catalog.remove(function().id)
+    executor.registry.functions.clear()
+
+    with pytest.raises(NotFound):
+        await executor.executions.get(str(answer.id))
+    assert answer.id in executor.history.rows
