@@ -1,0 +1,141 @@
+"""The catalog tells what the watch told last, whatever order it came in and whatever names moved meanwhile."""
+
+import asyncio
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from libs.common.errors import Unavailable
+from services.executor.catalog import Catalog, CatalogFunction, Runnable
+from services.executor.sandbox import Limits
+
+ONE, OTHER, THIRD = (UUID(int=number) for number in (1, 2, 3))
+
+
+def function(identity: UUID = ONE, name: str = "echo", revision: int = 1, version: int | None = 1) -> CatalogFunction:
+    live = Runnable(version, f"sha256:{version}", "assemblyscript") if version else None
+    return CatalogFunction(identity, name, revision, live, Limits())
+
+
+def holding(*functions: CatalogFunction) -> Catalog:
+    catalog = Catalog()
+    for one in functions:
+        catalog.put(one)
+    return catalog
+
+
+def test_a_function_is_found_by_its_id_and_by_its_name() -> None:
+    catalog = holding(function())
+
+    assert catalog.find(ONE, "") == function()
+    assert catalog.find(None, "echo") == function()
+    assert catalog.find(OTHER, "other") is None
+
+
+def test_the_id_wins_over_a_name_that_spells_it() -> None:
+    spelled = function(OTHER, str(ONE))
+    catalog = holding(function(), spelled)
+
+    assert catalog.find(ONE, str(ONE)) == function()
+
+
+def test_what_is_older_than_what_is_known_is_ignored() -> None:
+    catalog = holding(function(revision=5, version=2), function(revision=4, version=1))
+
+    assert catalog.find(ONE, "") == function(revision=5, version=2)
+
+
+def test_the_same_revision_again_changes_nothing() -> None:
+    catalog = holding(function(), function())
+
+    assert catalog.find(None, "echo") == function()
+
+
+def test_a_function_that_is_renamed_is_no_longer_found_by_its_old_name() -> None:
+    catalog = holding(function(), function(name="new", revision=2))
+
+    assert catalog.find(None, "echo") is None
+    assert catalog.find(None, "new") == function(name="new", revision=2)
+
+
+def test_a_name_moves_to_another_function_whichever_is_told_first() -> None:
+    gone, heir = function(), function(OTHER, revision=3)
+    deletion_first, deletion_last = holding(gone), holding(gone)
+
+    deletion_first.remove(ONE)
+    deletion_first.put(heir)
+    deletion_last.put(heir)
+    deletion_last.remove(ONE)
+
+    for catalog in (deletion_first, deletion_last):
+        assert catalog.find(None, "echo") == heir
+        assert catalog.find(ONE, "") is None
+
+
+def test_a_rename_takes_no_name_from_the_function_that_has_it_now() -> None:
+    catalog = holding(function(), function(OTHER, revision=3))
+
+    catalog.put(function(name="renamed", revision=4))
+
+    assert catalog.find(None, "echo") == function(OTHER, revision=3)
+    assert catalog.find(None, "renamed") == function(name="renamed", revision=4)
+
+
+def test_removing_what_is_not_known_is_harmless() -> None:
+    catalog = holding(function())
+
+    catalog.remove(OTHER)
+
+    assert catalog.find(None, "echo") == function()
+
+
+def test_the_end_of_a_snapshot_removes_what_was_not_in_it() -> None:
+    catalog = holding(function(), function(OTHER, "other"), function(THIRD, "third"))
+
+    catalog.complete({OTHER})
+
+    assert [catalog.find(None, name) for name in ("echo", "third")] == [None, None]
+    assert catalog.find(None, "other") == function(OTHER, "other")
+
+
+async def test_nobody_is_answered_before_the_first_snapshot_is_complete() -> None:
+    catalog = holding(function())
+
+    with pytest.raises(Unavailable) as refusal:
+        await catalog.ready(0.01)
+
+    assert (refusal.value.reason, refusal.value.retry_after) == ("STARTING", 1)
+
+
+async def test_those_who_wait_go_on_when_the_first_snapshot_is_complete() -> None:
+    catalog = holding(function())
+    waiting = asyncio.create_task(catalog.ready(10))
+    await asyncio.sleep(0)
+
+    catalog.complete({ONE})
+
+    await waiting
+    await catalog.ready(1)
+
+
+@given(st.lists(st.tuples(st.sampled_from([ONE, OTHER, THIRD]), st.sampled_from("abc"), st.booleans()), max_size=30))
+def test_every_function_is_found_by_the_name_it_was_last_told_with(changes: list[tuple[UUID, str, bool]]) -> None:
+    """As the registry does, a name is only given to a function when no other has it."""
+    catalog, names = Catalog(), dict[UUID, str]()
+
+    for revision, (identity, name, deleted) in enumerate(changes, 1):
+        if deleted:
+            names.pop(identity, None)
+            catalog.remove(identity)
+        elif name not in {other for one, other in names.items() if one != identity}:
+            names[identity] = name
+            catalog.put(function(identity, name, revision))
+
+    for identity in (ONE, OTHER, THIRD):
+        found = catalog.find(identity, "")
+        assert (found.name if found else None) == names.get(identity)
+    for name in "abc":
+        found = catalog.find(None, name)
+        assert (found.id if found else None) == next((one for one, other in names.items() if other == name), None)
