@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -18,6 +18,9 @@ from services.executor.sandbox.outcome import ErrorType, Frame, GuestError, Leve
 QUERIES: Final = Queries(Path(__file__).with_name("queries.sql"))
 PARTITIONS_AHEAD_DAYS: Final = 7
 SWEPT: Final = GuestError(ErrorType.PLATFORM, "the executor that ran this call died; call again if it may run twice")
+# The times that ids carry. Those beyond have no id, and the last that Python knows is infinity to PostgreSQL.
+FIRST_MOMENT: Final = datetime(1970, 1, 2, tzinfo=UTC)
+LAST_MOMENT: Final = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +89,8 @@ class ExecutionRepository:
             wanted.status,
             wanted.error_type,
             wanted.version,
-            wanted.started_after,
-            wanted.started_before,
+            _within_ids(wanted.started_after),
+            _within_ids(wanted.started_before),
             most,
             bytes_,
         )
@@ -139,6 +142,10 @@ class ExecutionRepository:
         except MissingPartition:
             await self._database.fetch(QUERIES.create_partition_of, milliseconds_of(identity))
             return await self._database.fetchval(query, identity, *values) is not None
+
+
+def _within_ids(moment: datetime | None) -> datetime | None:
+    return moment and min(max(moment, FIRST_MOMENT), LAST_MOMENT)
 
 
 def _error_text(error: GuestError) -> bytes:
