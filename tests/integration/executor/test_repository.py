@@ -213,14 +213,15 @@ async def test_an_end_never_changes(repository: ExecutionRepository) -> None:
     assert await repository.find(execution.id) == completed(execution)
 
 
-async def test_a_call_begins_once(repository: ExecutionRepository, database: Database) -> None:
+async def test_a_call_begins_once_and_where_it_was_accepted(repository: ExecutionRepository, database: Database) -> None:
     execution, other = pending(), ExecutionRepository(database, uuid7())
     await repository.accept(execution)
 
-    begun = await asyncio.gather(*(each.start(running(execution)) for each in (repository, other, repository, other)))
+    assert not await other.accept(replace(execution, input=b"2"))
+    assert not await other.start(running(execution))
+    begun = await asyncio.gather(*(repository.start(running(execution)) for _ in range(4)))
 
     assert sorted(begun) == [False, False, False, True]
-    assert not await other.accept(replace(execution, input=b"2"))
 
 
 @pytest.mark.parametrize("step", ["accept", "start"])
@@ -497,7 +498,8 @@ async def test_a_list_by_time_is_of_when_runs_began(repository: ExecutionReposit
         await repository.start(runs[-1])
     await repository.accept(pending(function_id))
 
-    for moment in {one.started_at for one in runs if one.started_at} | {base - timedelta(days=400), base + timedelta(hours=1)}:
+    edges = {base - timedelta(days=400), base + timedelta(microseconds=300), base + timedelta(hours=1)}
+    for moment in edges | {one.started_at for one in runs if one.started_at}:
         after = await listed(repository, function_id, Filter(started_after=moment))
         before = await listed(repository, function_id, Filter(started_before=moment))
 

@@ -264,12 +264,12 @@ async def test_following_returns_when_the_stream_is_lost(following: Following) -
         await following.watcher.follow()
 
 
-async def test_code_that_is_being_prepared_when_the_watch_is_lost_is_acknowledged_to_nobody(following: Following) -> None:
+async def test_nobody_prepares_for_a_watch_that_is_lost(following: Following) -> None:
     following.modules.may_prepare.clear()
     following.registry.tell(end(1), told(ONE, 10), LOST)
 
     await following.watcher.follow()
-    following.modules.may_prepare.set()
     await settled()
 
+    assert following.modules.preparing == 0
     assert (ONE, 10) not in following.registry.heard
