@@ -1,0 +1,540 @@
+"""The worker on a real queue: each job has one result, whoever dies, is late or is away meanwhile."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+import pytest
+from kiln.compiler.v1 import compiler_pb2 as pb
+from kiln.compiler.v1 import compiler_pb2_grpc
+
+from libs.common.abi import ASSEMBLYSCRIPT
+from libs.common.channel import open_channel
+from libs.common.errors import InvalidArgument, NotFound
+from libs.common.ids import uuid7
+from libs.common.migrate import install_queues, migrate
+from libs.common.postgres import Database, open_database
+from libs.common.queue import COMPILATION_JOBS, COMPILATION_RESULTS, Queue, wakeups
+from libs.common.server import start_server
+from libs.local.__main__ import free_ports
+from services import compiler
+from services.compiler import worker as tested
+from services.compiler.languages import Bounds, Compiled, Diagnostic, Failed, Language, Toolchain, ToolchainUnavailable
+from services.compiler.languages.assemblyscript import AssemblyScript
+from services.compiler.repository import ArtifactRepository
+from services.compiler.servicer import CHUNK_BYTES, CompilerInternalServicer
+from services.compiler.worker import Worker, WorkerLimits
+from tests.integration.executor.guests import ECHO, answering
+from tests.support.postgres import TestPostgres
+from tests.support.processes import descendants, running_process, running_service
+from tests.support.proxy import proxied
+
+BOUNDS: Final = Bounds(wall_seconds=60, cpu_seconds=60, memory_bytes=1 << 30, output_bytes=1 << 18, artifact_bytes=8 << 20)
+JOBS, RESULTS = Queue(COMPILATION_JOBS), Queue(COMPILATION_RESULTS)
+# Far longer than a test.
+PATIENT: Final = 60
+
+
+class FakeLanguage:
+    """A language that compiles when a test lets it, to what a test says.
+
+    Attributes:
+        begun, cancelled: How many compilations have.
+        outcome: What they end with.
+        may_end: Until it is set, they do not end.
+    """
+
+    id = "assemblyscript"
+    name = "Fake"
+    abi = ASSEMBLYSCRIPT
+    starter = ""
+
+    def __init__(self, outcome: Compiled | Failed | Exception | None = None) -> None:
+        self.outcome: Compiled | Failed | Exception = outcome or Compiled(ECHO.wasm, ())
+        self.may_end = asyncio.Event()
+        self.begun = self.cancelled = self.compiling = self.most_at_once = 0
+        self._changed = asyncio.Condition()
+
+    def toolchain(self) -> Toolchain:
+        return Toolchain(available=True, version="1", install_hint="", fingerprint="")
+
+    async def compile(self, source: str, bounds: Bounds) -> Compiled | Failed:
+        self.begun += 1
+        self.compiling += 1
+        self.most_at_once = max(self.most_at_once, self.compiling)
+        await self._tell()
+        try:
+            await self.may_end.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            await self._tell()
+            raise
+        finally:
+            self.compiling -= 1
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(20), self._changed:
+            await self._changed.wait_for(condition)
+
+    async def _tell(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+
+@dataclass(frozen=True)
+class Line:
+    """The compiler's database, as registries and workers use it."""
+
+    url: str
+    database: Database
+
+    async def send(self, source: str = "source", *, version: int = 1, language: str = "assemblyscript") -> int:
+        """A job, as the registry sends it."""
+        job = {"function_id": str(uuid7()), "version": version, "build": 1, "language": language, "source": source}
+        async with self.database.transaction() as transaction:
+            return await JOBS.send(transaction, job)
+
+    async def results(self) -> list[Mapping[str, Any]]:
+        """All that was sent to the registry, in order."""
+        return [row["message"] for row in await self.database.fetch("SELECT message FROM pgmq.q_compilation_results ORDER BY msg_id")]
+
+    async def finished(self, count: int = 1) -> list[Mapping[str, Any]]:
+        """The results that end jobs, once there are so many."""
+        found: list[Mapping[str, Any]] = []
+
+        async def enough() -> bool:
+            found[:] = [one for one in await self.results() if one["type"] == "FINISHED"]
+            return len(found) >= count
+
+        await self.until(enough)
+        return found
+
+    async def job(self, identity: int) -> Any:
+        """The state of a job in the queue: how often it was read, and in how many seconds it can be again."""
+        return await self.database.fetchrow(
+            "SELECT read_ct, extract(epoch FROM vt - clock_timestamp())::float8 AS seconds FROM pgmq.q_compilation_jobs WHERE msg_id = $1",
+            identity,
+        )
+
+    async def archived(self) -> list[int]:
+        """The jobs that are done."""
+        return [row["msg_id"] for row in await self.database.fetch("SELECT msg_id FROM pgmq.a_compilation_jobs ORDER BY msg_id")]
+
+    async def digests(self) -> list[str]:
+        """The artifacts."""
+        return [row["digest"] for row in await self.database.fetch("SELECT digest FROM compiler.artifacts ORDER BY digest")]
+
+    async def lose(self, identity: int) -> None:
+        """A job's visibility timeout passes, though its worker lives."""
+        await self.database.execute("UPDATE pgmq.q_compilation_jobs SET vt = clock_timestamp() WHERE msg_id = $1", identity)
+
+    async def until(self, condition: Callable[[], Any], seconds: float = 30) -> None:
+        """Other connections set no event: looks until it is so."""
+        async with asyncio.timeout(seconds):
+            while not await condition():  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+async def template(postgres: TestPostgres) -> str:
+    """The name of a database with the compiler's schema and the queues."""
+    url = await postgres.new_database()
+    async with open_database(url, name="test") as database:
+        await migrate(database, "compiler", Path(compiler.__path__[0]) / "migrations")
+        await install_queues(database, COMPILATION_JOBS, COMPILATION_RESULTS)
+    return url.rpartition("/")[2]
+
+
+@pytest.fixture
+async def line(postgres: TestPostgres, template: str) -> AsyncIterator[Line]:
+    url = await postgres.new_database(template)
+    async with open_database(url, name="test") as database:
+        yield Line(url, database)
+
+
+@asynccontextmanager
+async def working(
+    line: Line,
+    language: Language,
+    *,
+    url: str = "",
+    concurrency: int = 2,
+    attempts: int = 5,
+    visibility: int = PATIENT,
+    poll: float = PATIENT,
+) -> AsyncIterator["asyncio.Task[None]"]:
+    """A worker of its own while the block runs."""
+    async with open_database(url or line.url, name="worker") as database, wakeups(url or line.url, JOBS, poll_seconds=poll) as wakeup:
+        worker = Worker(ArtifactRepository(database), {language.id: language}, BOUNDS, WorkerLimits(concurrency, attempts, visibility))
+        task = asyncio.create_task(worker.run(wakeup))
+        try:
+            yield task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+# From a job to its result
+
+
+async def test_a_job_is_announced_and_then_finished_with_its_artifact(line: Line) -> None:
+    async with working(line, AssemblyScript()):
+        identity = await line.send("export function handle(input: string): string { return input; }", version=3)
+        (result,) = await line.finished()
+
+    digest = result["artifact_digest"]
+    wasm = await ArtifactRepository(line.database).find(digest)
+    assert wasm is not None
+    assert digest == f"sha256:{hashlib.sha256(wasm).hexdigest()}"
+    assert (result["status"], result["version"], result["build"], result["abi"]) == ("READY", 3, 1, "assemblyscript")
+    assert (result["artifact_bytes"], result["diagnostics"]) == (len(wasm), [])
+    assert result["build_ms"] > 0
+    assert [one["type"] for one in await line.results()] == ["STARTED", "FINISHED"]
+    assert await line.archived() == [identity]
+
+
+async def test_a_source_that_does_not_compile_has_a_result_and_no_artifact(line: Line) -> None:
+    async with working(line, AssemblyScript()):
+        await line.send("export function handle(input: string): string {\n  return nope;\n}")
+        (result,) = await line.finished()
+
+    assert (result["status"], result["failure_reason"]) == ("FAILED", "COMPILE_ERROR")
+    assert result["compile_error"].startswith("2:10: error TS2304: ")
+    assert [(one["line"], one["column"], one["code"]) for one in result["diagnostics"]] == [(2, 10, "TS2304")]
+    assert await line.digests() == []
+
+
+async def test_the_same_bytes_are_kept_once(line: Line) -> None:
+    language = FakeLanguage()
+    language.may_end.set()
+
+    async with working(line, language):
+        for version in (1, 2, 3):
+            await line.send(version=version)
+        results = await line.finished(3)
+
+    assert {one["artifact_digest"] for one in results} == set(await line.digests())
+    assert len(await line.digests()) == 1
+
+
+async def test_a_module_that_does_not_fit_its_abi_is_refused_whatever_the_compiler_says(line: Line) -> None:
+    language = FakeLanguage(Compiled(b"\0asm\1\0\0\0", (Diagnostic("WARNING", 1, 1, None, None, None, "careful", ""),)))
+    language.may_end.set()
+
+    async with working(line, language):
+        await line.send()
+        (result,) = await line.finished()
+
+    assert (result["status"], result["failure_reason"]) == ("FAILED", "INVALID_MODULE")
+    assert [one["severity"] for one in result["diagnostics"]] == ["ERROR", "WARNING"]
+    assert await line.digests() == []
+
+
+async def test_so_many_builds_run_at_once_and_no_more(line: Line) -> None:
+    language = FakeLanguage()
+
+    async with working(line, language, concurrency=2):
+        for _ in range(6):
+            await line.send()
+        await language.until(lambda: language.begun == 2)
+        language.may_end.set()
+        await line.finished(6)
+
+    assert language.most_at_once == 2
+
+
+async def test_a_worker_is_woken_and_does_not_wait_for_its_next_look(line: Line) -> None:
+    language = FakeLanguage()
+    language.may_end.set()
+
+    async with working(line, language, poll=PATIENT):
+        await line.send()
+        await line.finished(1)
+        await line.send()
+
+        async with asyncio.timeout(PATIENT / 4):
+            await line.finished(2)
+
+
+# A job that is lost, late or given back
+
+
+async def test_a_build_that_outlasts_its_visibility_keeps_its_job(line: Line) -> None:
+    language, other = FakeLanguage(), FakeLanguage()
+
+    async with working(line, language, visibility=1):
+        await line.send()
+        await language.until(lambda: language.begun == 1)
+        async with working(line, other, visibility=1, poll=0.05):
+            await asyncio.sleep(2.5)
+            language.may_end.set()
+            await line.finished()
+
+    assert (language.begun, other.begun) == (1, 0)
+    assert [one["type"] for one in await line.results()] == ["STARTED", "FINISHED"]
+
+
+async def test_a_worker_that_lost_its_job_stops_the_build_and_the_other_finishes_it(line: Line) -> None:
+    late, quick = FakeLanguage(), FakeLanguage()
+
+    async with working(line, late, visibility=2):
+        identity = await line.send()
+        await late.until(lambda: late.begun == 1)
+        async with working(line, quick, poll=0.05):
+            await line.lose(identity)
+            await quick.until(lambda: quick.begun == 1)
+            await late.until(lambda: late.cancelled == 1)
+            quick.may_end.set()
+            await line.finished()
+
+    assert [one["type"] for one in await line.results()] == ["STARTED", "STARTED", "FINISHED"]
+    assert await line.archived() == [identity]
+
+
+@pytest.mark.parametrize("late_comes", ["before", "after"])
+async def test_a_worker_that_is_late_writes_nothing_whether_it_ends_before_or_after_the_other(line: Line, late_comes: str) -> None:
+    late, quick = FakeLanguage(Compiled(answering("1").wasm, ())), FakeLanguage(Compiled(answering("2").wasm, ()))
+
+    async with working(line, late):
+        identity = await line.send()
+        await late.until(lambda: late.begun == 1)
+        async with working(line, quick, poll=0.05):
+            await line.lose(identity)
+            await quick.until(lambda: quick.begun == 1)
+            for language in (late, quick) if late_comes == "before" else (quick, late):
+                language.may_end.set()
+                await line.until(partial(_ended, language))
+            (result,) = await line.finished()
+
+    assert result["artifact_digest"] == f"sha256:{hashlib.sha256(answering('2').wasm).hexdigest()}"
+    assert await line.digests() == [result["artifact_digest"]]
+    assert [one["type"] for one in await line.results()] == ["STARTED", "STARTED", "FINISHED"]
+    assert await line.archived() == [identity]
+
+
+async def _ended(language: FakeLanguage) -> bool:
+    return language.compiling == 0
+
+
+async def test_a_job_that_is_read_more_often_than_it_may_has_failed_and_is_not_built(line: Line) -> None:
+    language = FakeLanguage()
+    identity = await line.send()
+    for _ in range(2):
+        await JOBS.read(line.database, visibility_seconds=0, most=1)
+
+    async with working(line, language, attempts=2):
+        (result,) = await line.finished()
+
+    assert (result["status"], result["failure_reason"]) == ("FAILED", "ATTEMPTS_EXHAUSTED")
+    assert "died 2 times" in result["compile_error"]
+    assert (language.begun, await line.archived(), await JOBS.length(line.database)) == (0, [identity], 0)
+    assert len(await line.results()) == 1
+
+
+async def test_a_job_that_is_read_as_often_as_it_may_is_still_built(line: Line) -> None:
+    language = FakeLanguage()
+    language.may_end.set()
+    await line.send()
+    await JOBS.read(line.database, visibility_seconds=0, most=1)
+
+    async with working(line, language, attempts=2):
+        (result,) = await line.finished()
+
+    assert result["status"] == "READY"
+
+
+@pytest.mark.parametrize("language_of_job", ["assemblyscript", "cobol"])
+async def test_a_job_that_cannot_be_built_here_is_given_back_uncounted_and_has_not_failed(line: Line, language_of_job: str) -> None:
+    language = FakeLanguage(ToolchainUnavailable("no Node"))
+    language.may_end.set()
+
+    async with working(line, language):
+        identity = await line.send(language=language_of_job)
+
+        async def given_back() -> bool:
+            job = await line.job(identity)
+            return bool(await line.results()) and job["read_ct"] == 0
+
+        await line.until(given_back)
+
+    assert 0 < (await line.job(identity))["seconds"] <= tested.RETRY_SECONDS
+    assert [one["type"] for one in await line.results()] == ["STARTED"]
+
+
+async def test_a_job_that_was_given_back_is_built_once_the_toolchain_is_there(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tested, "RETRY_SECONDS", 0.2)
+    language = FakeLanguage(ToolchainUnavailable("no Node"))
+    language.may_end.set()
+
+    async with working(line, language, attempts=1, poll=0.1):
+        await line.send()
+        await language.until(lambda: language.begun == 3)
+        language.outcome = Compiled(ECHO.wasm, ())
+        (result,) = await line.finished()
+
+    assert result["status"] == "READY"
+
+
+async def test_a_fault_of_the_worker_lets_the_job_come_back_and_counts(line: Line) -> None:
+    language = FakeLanguage(RuntimeError("a bug"))
+    language.may_end.set()
+
+    async with working(line, language, attempts=2, visibility=1, poll=0.1):
+        await line.send()
+        (result,) = await line.finished()
+
+    assert result["failure_reason"] == "ATTEMPTS_EXHAUSTED"
+    assert language.begun == 2
+
+
+async def test_a_worker_that_is_stopped_gives_its_jobs_back_at_once_and_stops_their_builds(line: Line) -> None:
+    language, next_one = FakeLanguage(), FakeLanguage()
+    next_one.may_end.set()
+    async with working(line, language) as worker:
+        identities = [await line.send(), await line.send()]
+        await language.until(lambda: language.begun == 2)
+
+        worker.cancel()
+        await asyncio.gather(worker, return_exceptions=True)
+
+        jobs = [await line.job(identity) for identity in identities]
+    assert [job["read_ct"] for job in jobs] == [0, 0]
+    assert all(job["seconds"] <= 0 for job in jobs)
+    assert language.cancelled == 2
+    async with working(line, next_one, attempts=1):
+        assert [one["status"] for one in await line.finished(2)] == ["READY", "READY"]
+
+
+# A database that is away
+
+
+async def test_a_build_that_ends_while_the_database_is_away_is_told_when_it_is_back(line: Line) -> None:
+    language = FakeLanguage()
+
+    async with proxied(line.url) as (url, proxy), working(line, language, url=url):
+        identity = await line.send()
+        await language.until(lambda: language.begun == 1)
+        await proxy.cut()
+        language.may_end.set()
+        await line.until(lambda: _ended(language))
+        await asyncio.sleep(0.2)
+        assert [one["type"] for one in await line.results()] == ["STARTED"]
+
+        await proxy.mend()
+        (result,) = await line.finished()
+
+    assert (result["status"], language.begun) == ("READY", 1)
+    assert await line.archived() == [identity]
+
+
+async def test_a_worker_goes_on_when_the_database_is_back(line: Line) -> None:
+    language = FakeLanguage()
+    language.may_end.set()
+
+    async with proxied(line.url) as (url, proxy), working(line, language, url=url, poll=0.05) as worker:
+        await line.send()
+        await line.finished(1)
+        await proxy.cut()
+        await line.send()
+        await asyncio.sleep(0.3)
+        assert not worker.done()
+
+        await proxy.mend()
+        await line.finished(2)
+
+
+# The service
+
+
+async def test_a_service_that_is_killed_in_a_build_leaves_no_process_and_another_finishes_the_build(line: Line, home: Path) -> None:
+    settings = {"KILN_DATABASE_URL": line.url, "KILN_COMPILER_VISIBILITY_SECONDS": "3", "KILN_COMPILER_POLL_SECONDS": "0.1"}
+    address, log = f"127.0.0.1:{free_ports(1)[0]}", home / "killed-compiler.log"
+    with running_process("compiler", address, log, KILN_LISTEN_ADDRESS=address, **settings) as service:
+        await line.send("export function handle(input: string): string { return input; }")
+        build = await asyncio.to_thread(_suspended_build, service)
+
+        service.kill()
+        _, alive = await asyncio.to_thread(psutil.wait_procs, build, 10)
+
+    assert alive == []
+    assert [one["type"] for one in await line.results()] == ["STARTED"]
+    with running_service("compiler", home / "second-compiler.log", **settings):
+        (result,) = await line.finished()
+    assert result["status"] == "READY"
+
+
+async def test_a_service_that_is_told_to_stop_gives_its_build_back_and_leaves_no_process(line: Line, home: Path) -> None:
+    address, log = f"127.0.0.1:{free_ports(1)[0]}", home / "stopped-compiler.log"
+    settings = {"KILN_DATABASE_URL": line.url, "KILN_LISTEN_ADDRESS": address}
+    with running_process("compiler", address, log, **settings) as service:
+        identity = await line.send("export function handle(input: string): string { return input; }")
+        build = await asyncio.to_thread(_suspended_build, service)
+
+        service.terminate()
+        _, alive = await asyncio.to_thread(psutil.wait_procs, [service, *build], 10)
+
+    job = await line.job(identity)
+    assert alive == []
+    assert job["read_ct"] == 0
+    assert job["seconds"] <= 0
+
+
+def _suspended_build(service: psutil.Process) -> list[psutil.Process]:
+    """The processes of a build that is made to last for ever."""
+    give_up = time.monotonic() + 20
+    while time.monotonic() < give_up:
+        for process in descendants(service.pid):
+            with suppress(psutil.NoSuchProcess):
+                if process.cmdline()[:1] and process.cmdline()[0].endswith("/node"):
+                    process.suspend()
+                    return list(descendants(service.pid))
+    raise AssertionError("no build began")
+
+
+# Artifacts
+
+
+@asynccontextmanager
+async def serving(database: Database) -> AsyncIterator["compiler_pb2_grpc.CompilerInternalAsyncStub"]:
+    address = f"127.0.0.1:{free_ports(1)[0]}"
+    register = partial(compiler_pb2_grpc.add_CompilerInternalServicer_to_server, CompilerInternalServicer(ArtifactRepository(database)))
+    server, _ = await start_server(address, [register], services=[], max_concurrent=10)
+    try:
+        async with open_channel(address) as channel:
+            yield compiler_pb2_grpc.CompilerInternalStub(channel)
+    finally:
+        await server.stop(0)
+
+
+@pytest.mark.parametrize("size", [1, CHUNK_BYTES, CHUNK_BYTES + 1, 8 << 20])
+async def test_an_artifact_comes_in_chunks_and_whole(line: Line, size: int) -> None:
+    wasm = (b"0123456789abcdef" * (size // 16 + 1))[:size]
+    async with line.database.transaction() as transaction:
+        digest = await ArtifactRepository(line.database).insert(transaction, wasm)
+
+    async with serving(line.database) as stub:
+        chunks = [answer.chunk async for answer in stub.GetArtifact(pb.GetArtifactRequest(digest=digest))]
+
+    assert b"".join(chunks) == wasm
+    assert {len(chunk) for chunk in chunks[:-1]} <= {CHUNK_BYTES}
+
+
+@pytest.mark.parametrize(
+    ("digest", "kind"),
+    [("sha256:" + "0" * 64, NotFound), ("sha256:" + "0" * 63, InvalidArgument), ("0" * 64, InvalidArgument), ("", InvalidArgument)],
+)
+async def test_an_artifact_that_is_not_there_is_told_apart_from_what_is_no_digest(line: Line, digest: str, kind: type[Exception]) -> None:
+    async with serving(line.database) as stub:
+        with pytest.raises(kind):
+            async for _ in stub.GetArtifact(pb.GetArtifactRequest(digest=digest)):
+                pass
