@@ -35,8 +35,8 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServicer):
 
     async def ListExecutions(self, request: pb.ListExecutionsRequest, context: Any) -> pb.ListExecutionsResponse:
         wanted = Filter(
-            pb.Execution.Status.Name(request.status) if request.status else None,
-            pb.ExecutionError.Type.Name(request.error_type) if request.error_type else None,
+            _word(pb.Execution.Status, request.status, "status"),
+            _word(pb.ExecutionError.Type, request.error_type, "error_type"),
             request.version if request.HasField("version") else None,
             _moment(request, "started_after"),
             _moment(request, "started_before"),
@@ -96,6 +96,14 @@ def _execution_id(context: Any) -> UUID:
     if identity is None or identity.version != 7:
         raise InvalidArgument.of(current.EXECUTION_ID_HEADER, "must be a UUIDv7")
     return identity
+
+
+def _word(kind: Any, number: int, field: str) -> str | None:
+    """The name of an enum's value; None for the one that was not given. A sender may know more values than we do."""
+    try:
+        return str(kind.Name(number)) if number else None
+    except ValueError:
+        raise InvalidArgument.of(field, f"has no value {number}") from None
 
 
 def _moment(message: Message, field: str) -> datetime | None:

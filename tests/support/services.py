@@ -1,6 +1,6 @@
-"""Services that answer as a test says, for what stands in front of them."""
+"""Services that answer as a test says, for what stands in front of them or follows them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ Answering = Callable[[Any, grpc.ServicerContext], Any]
 
 @dataclass(frozen=True)
 class Call:
-    """A call that arrived: the RPC's name, its message, and its metadata."""
+    """A call that arrived: the RPC's name, its message (None for a stream of them), and its metadata."""
 
     name: str
     message: Any
@@ -44,7 +44,10 @@ class Services(grpc.GenericRpcHandler):
         self._answers: dict[str, Answering] = {}
 
     def on(self, name: str, answer: Answering) -> None:
-        """What an RPC answers from now on: a message, or bytes as they go over the wire."""
+        """What an RPC answers from now on: a message, or bytes as they go over the wire; or many, where it answers with a stream.
+
+        Where the RPC is asked with a stream, `answer` is given that.
+        """
         self._answers[name] = answer
 
     def forget(self) -> None:
@@ -60,13 +63,24 @@ class Services(grpc.GenericRpcHandler):
         metadata = {pair[0]: pair[1] for pair in handler_call_details.invocation_metadata}
         read = message_factory.GetMessageClass(method.input_type).FromString
 
-        def handle(body: bytes, context: grpc.ServicerContext) -> bytes:
-            call = Call(method.name, read(body), metadata)
-            self.calls.append(call)
-            answer = self._answers[method.name](call.message, context)
-            return answer if isinstance(answer, bytes) else bytes(answer.SerializeToString())
+        def asked(given: Any) -> Any:
+            question = map(read, given) if method.client_streaming else read(given)
+            self.calls.append(Call(method.name, None if method.client_streaming else question, metadata))
+            return question
 
-        return grpc.unary_unary_rpc_method_handler(handle)
+        def handle(given: Any, context: grpc.ServicerContext) -> bytes:
+            return _written(self._answers[method.name](asked(given), context))
+
+        def stream(given: Any, context: grpc.ServicerContext) -> Iterable[bytes]:
+            return map(_written, self._answers[method.name](asked(given), context))
+
+        if not method.server_streaming:
+            return grpc.unary_unary_rpc_method_handler(handle)
+        return grpc.stream_stream_rpc_method_handler(stream) if method.client_streaming else grpc.unary_stream_rpc_method_handler(stream)
+
+
+def _written(answer: Any) -> bytes:
+    return answer if isinstance(answer, bytes) else bytes(answer.SerializeToString())
 
 
 @contextmanager

@@ -1,0 +1,456 @@
+"""The executor as a process, behind a registry and a compiler that say what a test says."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+import asyncpg
+import psutil
+import pytest
+from google.protobuf.struct_pb2 import Value
+from google.protobuf.timestamp_pb2 import Timestamp
+from kiln.executor.v1 import executor_pb2 as pb
+from kiln.executor.v1 import executor_pb2_grpc
+from kiln.registry.v1 import registry_pb2
+
+from libs.common.channel import open_channel
+from libs.common.errors import AlreadyExists, InvalidArgument, NotFound, ResourceExhausted, Unavailable
+from libs.common.ids import uuid7
+from libs.common.request import EXECUTION_ID_HEADER, REQUEST_ID_HEADER
+from libs.local.__main__ import free_ports
+from tests.integration.executor.guests import ECHO, ENDLESS, answering, module
+from tests.support.postgres import TestPostgres
+from tests.support.processes import running_process
+from tests.support.watched import Registry
+from tests.support.services import running_services
+
+# One guest runs and one call waits, so that the third is refused.
+SETTINGS: Final = {
+    "KILN_EXECUTOR_WORKERS": "1",
+    "KILN_EXECUTOR_MAX_WORKERS": "1",
+    "KILN_EXECUTOR_MAX_WAITING": "1",
+    "KILN_EXECUTOR_LEASE_SECONDS": "2",
+    "KILN_EXECUTOR_PURGE_SECONDS": "0.2",
+}
+PATIENT_MS: Final = 60_000
+
+
+@dataclass(frozen=True)
+class Executor:
+    """A running executor, and a client of it."""
+
+    stub: "executor_pb2_grpc.ExecutorAsyncStub"
+    process: psutil.Process
+
+    def execute(self, reference: str, text: bytes = b"1", *, identity: UUID | None = None, **fields: Any) -> "Awaitable[pb.Execution]":
+        metadata = ((EXECUTION_ID_HEADER, str(identity)),) if identity else ()
+        return self.stub.ExecuteFunction(pb.ExecuteFunctionRequest(id=reference, input_text=text, **fields), metadata=metadata)
+
+    def calling(self, reference: str, text: bytes = b"1") -> "tuple[asyncio.Task[pb.Execution], UUID]":
+        """A call in work, and its id."""
+
+        async def call() -> pb.Execution:
+            return await self.execute(reference, text, identity=identity)
+
+        identity = uuid7()
+        return asyncio.create_task(call()), identity
+
+    async def get(self, identity: UUID) -> pb.Execution:
+        return await self.stub.GetExecution(pb.GetExecutionRequest(id=str(identity), payload_form=pb.TEXT))
+
+    async def list(self, reference: str, **fields: Any) -> pb.ListExecutionsResponse:
+        return await self.stub.ListExecutions(pb.ListExecutionsRequest(id=reference, payload_form=pb.TEXT, **fields))
+
+    async def until(self, identity: UUID, condition: Callable[[pb.Execution], bool], seconds: float = 20) -> pb.Execution:
+        """A run, once it is in the history as a condition wants it."""
+        async with asyncio.timeout(seconds):
+            while True:
+                try:
+                    if condition(found := await self.get(identity)):
+                        return found
+                except NotFound:
+                    pass
+                await asyncio.sleep(0.02)
+
+    async def status(self, identity: UUID, status: "pb.Execution.Status") -> pb.Execution:
+        """A run, once it has a status."""
+        return await self.until(identity, lambda found: found.status == status)
+
+
+@pytest.fixture(scope="module")
+def registry() -> Iterator[tuple[str, Registry]]:
+    """The address of a registry whose snapshot is empty, and the registry."""
+    with running_services() as (address, services):
+        registry = Registry(services)
+        registry.end_snapshot()
+        yield address, registry
+
+
+@pytest.fixture(scope="module")
+async def url(postgres: TestPostgres) -> str:
+    return await postgres.new_database()
+
+
+@asynccontextmanager
+async def running(home: Path, url: str, address: str, **more: str) -> AsyncIterator[Executor]:
+    """An executor that follows the registry at an address while the block runs."""
+    own = f"127.0.0.1:{free_ports(1)[0]}"
+    others = {"KILN_DATABASE_URL": url, "KILN_REGISTRY_ADDRESS": address, "KILN_COMPILER_ADDRESS": address, "KILN_LISTEN_ADDRESS": own}
+    with running_process("executor", own, home / "executor.log", **{**SETTINGS, **others, **more}) as process:
+        async with open_channel(own) as channel:
+            yield Executor(executor_pb2_grpc.ExecutorStub(channel), process)
+
+
+@pytest.fixture(scope="module")
+async def executor(home: Path, url: str, registry: tuple[str, Registry]) -> AsyncIterator[Executor]:
+    """One executor for all tests that leave it as it was."""
+    async with running(home, url, registry[0]) as executor:
+        yield executor
+
+
+@pytest.fixture
+def told(executor: Executor, registry: tuple[str, Registry]) -> Registry:
+    """The registry that the executor follows."""
+    return registry[1]
+
+
+async def deployed(told: Registry, wasm: bytes, **facts: Any) -> registry_pb2.WatchedFunction:
+    return await asyncio.to_thread(told.deploy, wasm, **facts)
+
+
+@asynccontextmanager
+async def busy(executor: Executor, told: Registry) -> AsyncIterator[str]:
+    """While the block runs, the only worker does too; the id of the function that it runs."""
+    endless = await deployed(told, ENDLESS.wasm, timeout_ms=PATIENT_MS)
+    call, identity = executor.calling(endless.id)
+    await executor.status(identity, pb.Execution.RUNNING)
+    try:
+        yield endless.id
+    finally:
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+        await executor.status(identity, pb.Execution.FAILED)
+
+
+# Starting
+
+
+async def test_an_executor_that_does_not_know_the_functions_yet_is_unavailable_and_finds_nothing_missing(home: Path, url: str) -> None:
+    with running_services() as (address, services):
+        registry = Registry(services)
+        function = registry.function(ECHO.wasm)
+        async with running(home, url, address) as starting:
+            calls = [starting.execute(function.id), starting.execute("nobody"), starting.get(uuid7()), starting.list(function.id)]
+            refusals = await asyncio.gather(*calls, return_exceptions=True)
+
+            registry.announce(function)
+            registry.end_snapshot()
+            async with asyncio.timeout(10):
+                answer = await starting.execute(function.id)
+
+    assert [type(refusal) for refusal in refusals] == [Unavailable] * 4
+    assert {refusal.reason for refusal in refusals if isinstance(refusal, Unavailable)} == {"STARTING"}
+    assert answer.output_text == b"1"
+    assert not [call for call in services.calls if call.name == "ResolveVersion"]
+
+
+async def test_a_call_that_comes_while_the_snapshot_is_on_its_way_waits_for_it(home: Path, url: str) -> None:
+    with running_services() as (address, services):
+        registry = Registry(services)
+        function = registry.function(ECHO.wasm)
+        async with running(home, url, address) as starting:
+            call, _ = starting.calling(function.id)
+            await asyncio.sleep(0.2)
+            registry.announce(function)
+            registry.end_snapshot()
+
+            assert (await call).output_text == b"1"
+
+
+# What the registry tells
+
+
+async def test_a_function_that_was_told_of_is_ready_before_its_first_call(executor: Executor, told: Registry) -> None:
+    function = await deployed(told, answering('"ready"').wasm)
+
+    answer = await executor.execute(function.name)
+
+    assert (answer.output_text, answer.cold_start) == (b'"ready"', False)
+    assert (answer.function_id, answer.function_name, answer.function_version) == (function.id, function.name, 1)
+
+
+async def test_a_function_that_the_watch_has_not_told_of_is_asked_of_the_registry(executor: Executor, told: Registry) -> None:
+    function = told.function(answering('"asked for"').wasm)
+    told.answer_for(function)
+
+    first, second = await executor.execute(function.name), await executor.execute(function.id)
+
+    assert [answer.output_text for answer in (first, second)] == [b'"asked for"'] * 2
+    assert [answer.cold_start for answer in (first, second)] == [True, False]
+
+
+async def test_what_neither_the_watch_nor_the_registry_knows_is_not_found(executor: Executor, told: Registry) -> None:
+    for asking in (executor.execute("nobody"), executor.list("nobody"), executor.get(uuid7())):
+        with pytest.raises(NotFound):
+            await asking
+
+
+async def test_a_change_of_the_live_version_acts_on_the_next_call(executor: Executor, told: Registry) -> None:
+    first = await deployed(told, answering("1").wasm)
+    facts = {"identity": first.id, "name": first.name}
+
+    answers = [await executor.execute(first.id)]
+    for version in (2, 1, 2):
+        await deployed(told, answering(str(version)).wasm, version=version, **facts)
+        answers.append(await executor.execute(first.id))
+
+    assert [(answer.function_version, answer.output_text) for answer in answers] == [(1, b"1"), (2, b"2"), (1, b"1"), (2, b"2")]
+
+
+async def test_a_deleted_function_is_gone_at_once_and_its_history_soon(executor: Executor, told: Registry, url: str) -> None:
+    function = await deployed(told, ECHO.wasm)
+    answer = await executor.execute(function.id)
+
+    await asyncio.to_thread(told.delete, function)
+
+    for asking in (executor.execute(function.id), executor.list(function.name), executor.get(UUID(answer.id))):
+        with pytest.raises(NotFound):
+            await asking
+    connection = await asyncpg.connect(url)
+    try:
+        async with asyncio.timeout(20):
+            # Other processes set no event.
+            while await connection.fetchval(  # noqa: ASYNC110
+                "SELECT count(*) FROM executor.executions WHERE function_id = $1", UUID(function.id)
+            ):
+                await asyncio.sleep(0.05)
+    finally:
+        await connection.close()
+
+
+async def test_a_module_that_cannot_be_loaded_is_told_and_hurts_nobody(executor: Executor, told: Registry) -> None:
+    broken = await deployed(told, module("(module)").wasm)
+    working = await deployed(told, ECHO.wasm)
+
+    with pytest.raises(Exception, match="does not export handle") as refusal:
+        await executor.execute(broken.id)
+
+    assert getattr(refusal.value, "reason", "") == "VERSION_UNLOADABLE"
+    assert (await executor.execute(working.id)).output_text == b"1"
+
+
+# A run from its beginning to its end
+
+
+async def test_a_run_is_seen_while_it_runs_and_while_it_waits(executor: Executor, told: Registry) -> None:
+    echo = await deployed(told, ECHO.wasm)
+
+    async with busy(executor, told) as endless:
+        call, identity = executor.calling(echo.id)
+        waiting = await executor.status(identity, pb.Execution.PENDING)
+        (runs,) = (await executor.list(endless, status=pb.Execution.RUNNING)).executions
+    answer = await call
+
+    assert not waiting.HasField("started_at")
+    assert not runs.HasField("completed_at")
+    assert not runs.HasField("output_text")
+    assert answer.status == pb.Execution.COMPLETED
+    assert answer.queue_us > 0
+
+
+async def test_an_answer_is_what_the_history_says(executor: Executor, told: Registry) -> None:
+    echo = await deployed(told, ECHO.wasm)
+    request = pb.ExecuteFunctionRequest(id=echo.id, input_text=b' {"b":1,"a":1.10} ')
+
+    answer = await executor.stub.ExecuteFunction(request, metadata=((REQUEST_ID_HEADER, "my-request"),))
+
+    found = await executor.get(UUID(answer.id))
+    assert (found.input_text, found.output_text) == (b' {"b":1,"a":1.10} ', b' {"b":1,"a":1.10} ')
+    assert found.request_id == "my-request"
+    found.ClearField("given")
+    assert found == answer
+
+
+async def test_a_call_for_which_there_is_no_room_is_told_when_to_come_back_and_leaves_nothing(executor: Executor, told: Registry) -> None:
+    echo = await deployed(told, ECHO.wasm)
+
+    async with busy(executor, told):
+        waiting, first = executor.calling(echo.id)
+        await executor.status(first, pb.Execution.PENDING)
+        call, refused = executor.calling(echo.id, b"2")
+        with pytest.raises(ResourceExhausted) as refusal:
+            await call
+    await waiting
+    answer = await executor.execute(echo.id, b"3")
+
+    assert (refusal.value.reason, refusal.value.retry_after) == ("TOO_MANY_CALLS", 1)
+    assert [one.id for one in (await executor.list(echo.id)).executions] == [answer.id, str(first)]
+    with pytest.raises(NotFound):
+        await executor.get(refused)
+
+
+async def test_a_call_whose_caller_goes_away_is_stopped_and_recorded(executor: Executor, told: Registry) -> None:
+    endless = await deployed(told, ENDLESS.wasm, timeout_ms=PATIENT_MS)
+    call, identity = executor.calling(endless.id)
+    await executor.status(identity, pb.Execution.RUNNING)
+
+    call.cancel()
+
+    ended = await executor.status(identity, pb.Execution.FAILED)
+    assert ended.error.type == pb.ExecutionError.CANCELLED
+    echo = await deployed(told, ECHO.wasm)
+    assert (await executor.execute(echo.id)).output_text == b"1"
+
+
+async def test_a_call_whose_deadline_passes_is_stopped_and_recorded(executor: Executor, told: Registry) -> None:
+    endless = await deployed(told, ENDLESS.wasm, timeout_ms=PATIENT_MS)
+    identity = uuid7()
+
+    with pytest.raises(Exception, match=r"(?i)deadline|longer"):
+        await executor.stub.ExecuteFunction(
+            pb.ExecuteFunctionRequest(id=endless.id), metadata=((EXECUTION_ID_HEADER, str(identity)),), timeout=0.5
+        )
+
+    ended = await executor.status(identity, pb.Execution.FAILED)
+    assert ended.error.type == pb.ExecutionError.CANCELLED
+
+
+async def test_an_id_is_run_once(executor: Executor, told: Registry) -> None:
+    echo, identity = await deployed(told, ECHO.wasm), uuid7()
+
+    answer = await executor.execute(echo.id, b"1", identity=identity)
+    with pytest.raises(AlreadyExists):
+        await executor.execute(echo.id, b"2", identity=identity)
+
+    assert answer.id == str(identity)
+    assert (await executor.get(identity)).output_text == b"1"
+
+
+async def test_an_id_that_carries_no_time_is_refused(executor: Executor, told: Registry) -> None:
+    echo = await deployed(told, ECHO.wasm)
+
+    with pytest.raises(InvalidArgument, match=EXECUTION_ID_HEADER):
+        await executor.execute(echo.id, identity=uuid4())
+
+
+# Forms and filters
+
+
+async def test_values_and_text_come_back_in_the_form_they_came_in(executor: Executor, told: Registry) -> None:
+    echo = await deployed(told, ECHO.wasm)
+
+    value = await executor.stub.ExecuteFunction(pb.ExecuteFunctionRequest(id=echo.id, input=Value(number_value=7)))
+    text = await executor.execute(echo.id, b"18446744073709551616")
+    both = await executor.execute(echo.id, b"[1.0]", payload_form=pb.VALUE)
+
+    assert value.output.number_value == 7
+    assert (await executor.get(UUID(value.id))).input_text == b"7"
+    assert text.output_text == b"18446744073709551616"
+    assert [one.number_value for one in both.output.list_value.values] == [1]
+
+
+async def test_a_list_is_told_in_pages_that_lead_on(executor: Executor, told: Registry) -> None:
+    echo = await deployed(told, ECHO.wasm)
+    answers = [await executor.execute(echo.id, str(number).encode()) for number in range(5)]
+
+    seen, token = [], ""
+    while True:
+        page = await executor.list(echo.id, page_size=2, page_token=token)
+        seen.append([one.id for one in page.executions])
+        await executor.execute(echo.id, b'"new"')
+        token = page.next_page_token
+        if not token:
+            break
+
+    ids = [answer.id for answer in reversed(answers)]
+    assert seen == [ids[:2], ids[2:4], ids[4:]]
+
+
+@pytest.mark.parametrize("year", [1, 1969, 9999])
+async def test_a_list_takes_any_time_of_the_calendar(executor: Executor, told: Registry, year: int) -> None:
+    echo = await deployed(told, ECHO.wasm)
+    await executor.execute(echo.id)
+    moment = Timestamp()
+    moment.FromDatetime(datetime(year, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC))
+
+    after = (await executor.list(echo.id, started_after=moment)).executions
+    before = (await executor.list(echo.id, started_before=moment)).executions
+
+    assert (len(after), len(before)) == ((0, 1) if year == 9999 else (1, 0))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"status": 99},
+        {"error_type": 99},
+        {"page_size": -1},
+        {"page_token": "nonsense"},
+        {"started_after": Timestamp(seconds=-(10**15))},
+        {"started_before": Timestamp(seconds=1, nanos=-1)},
+    ],
+    ids=lambda fields: next(iter(fields)),
+)
+async def test_a_filter_that_means_nothing_is_refused_by_its_name(executor: Executor, told: Registry, fields: dict[str, Any]) -> None:
+    echo = await deployed(told, ECHO.wasm)
+
+    with pytest.raises(InvalidArgument) as refusal:
+        await executor.list(echo.id, **fields)
+
+    assert [one.field for one in refusal.value.violations] == list(fields)
+
+
+# Executors that die or stop
+
+
+async def test_what_an_executor_ran_when_it_was_killed_is_ended_by_another(
+    executor: Executor, told: Registry, home: Path, url: str, registry: tuple[str, Registry]
+) -> None:
+    endless = await deployed(told, ENDLESS.wasm, timeout_ms=PATIENT_MS)
+    told.answer_for(endless)
+    async with running(home, url, registry[0]) as doomed:
+        call, identity = doomed.calling(endless.id)
+        at_work = await executor.status(identity, pb.Execution.RUNNING)
+        children = doomed.process.children()
+
+        doomed.process.kill()
+        await asyncio.gather(call, return_exceptions=True)
+
+        ended = await executor.status(identity, pb.Execution.FAILED)
+        _, alive = await asyncio.to_thread(psutil.wait_procs, children, 10)
+    assert (ended.error.type, ended.started_at) == (pb.ExecutionError.PLATFORM, at_work.started_at)
+    assert ended.HasField("completed_at")
+    assert alive == []
+
+
+async def test_an_executor_that_is_told_to_stop_lets_its_call_end(
+    executor: Executor, told: Registry, home: Path, url: str, registry: tuple[str, Registry]
+) -> None:
+    endless = await deployed(told, ENDLESS.wasm, timeout_ms=1000)
+    told.answer_for(endless)
+    async with running(home, url, registry[0]) as leaving:
+        call, identity = leaving.calling(endless.id)
+        await executor.status(identity, pb.Execution.RUNNING)
+
+        leaving.process.terminate()
+        answer = await call
+
+        assert answer.error.type == pb.ExecutionError.TIMEOUT
+        assert await asyncio.to_thread(leaving.process.wait, 10) == 0
+    assert (await executor.get(identity)).error.type == pb.ExecutionError.TIMEOUT
+
+
+async def test_runs_go_on_when_the_registry_is_gone(executor: Executor, home: Path, url: str) -> None:
+    with running_services() as (address, services):
+        registry = Registry(services)
+        registry.end_snapshot()
+        async with running(home, url, address) as lonely:
+            function = await deployed(registry, ECHO.wasm)
+            services.forget()
+
+            assert (await lonely.execute(function.id)).output_text == b"1"
