@@ -77,3 +77,33 @@ def answering(text: str) -> Module:
 ECHO = guest("(local.get 0)")
 ENDLESS = guest("(loop (br 0)) (unreachable)")
 TRAPPING = guest("(unreachable)")
+
+# Does what its input says: 4 bytes are the address of a string, 4 are its size, which is stored before it where that is in the memory,
+# and the rest is stored from 1024 on. Prints that string and answers with it.
+OBEDIENT = guest(
+    """(local.set 1 (i32.shr_u (i32.sub (i32.load (i32.sub (local.get 0) (i32.const 4))) (i32.const 36)) (i32.const 2)))
+    (loop (if (local.get 1) (then
+      (local.set 1 (i32.sub (local.get 1) (i32.const 1)))
+      (i32.store8 offset=1024 (local.get 1)
+        (call $byte (i32.add (local.get 0) (i32.add (i32.const 34) (i32.shl (local.get 1) (i32.const 2))))))
+      (br 1))))
+    (local.set 2 (call $word (i32.add (local.get 0) (i32.const 2))))
+    (if (i32.le_u (i32.sub (local.get 2) (i32.const 4)) (i32.const 65532))
+      (then (i32.store (i32.sub (local.get 2) (i32.const 4)) (call $word (i32.add (local.get 0) (i32.const 18))))))
+    (call $console.log (local.get 2)) (local.get 2)""",
+    """(func $byte (param i32) (result i32)
+      (i32.or (i32.shl (i32.sub (i32.load16_u (local.get 0)) (i32.const 97)) (i32.const 4))
+        (i32.sub (i32.load16_u offset=2 (local.get 0)) (i32.const 97))))
+    (func $word (param i32) (result i32)
+      (i32.or
+        (i32.or (call $byte (local.get 0)) (i32.shl (call $byte (i32.add (local.get 0) (i32.const 4))) (i32.const 8)))
+        (i32.or (i32.shl (call $byte (i32.add (local.get 0) (i32.const 8))) (i32.const 16))
+          (i32.shl (call $byte (i32.add (local.get 0) (i32.const 12))) (i32.const 24)))))""",
+    imports=("console.log",),
+)
+
+
+def order(address: int, size: int, data: bytes = b"") -> str:
+    """Input for `OBEDIENT`: each byte as two letters from a to p, which are valid JSON in a string."""
+    said = address.to_bytes(4, "little") + size.to_bytes(4, "little") + data
+    return '"' + "".join(chr(97 + (byte >> 4)) + chr(97 + (byte & 15)) for byte in said) + '"'

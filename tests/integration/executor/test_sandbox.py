@@ -1,19 +1,23 @@
 """The sandbox with real processes: what a hostile guest, a dead process or an impatient caller can do to it, and what they cannot."""
 
 import asyncio
+import json
 import os
 import re
 import signal
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
+from libs.common import jsontext
 from services.executor.sandbox import (
     Call,
     ErrorType,
@@ -26,10 +30,17 @@ from services.executor.sandbox import (
     StartFailed,
     Unloadable,
 )
-from tests.integration.executor.guests import ABI, ECHO, ENDLESS, TRAPPING, Module, answering, guest, module, string_at
+from tests.integration.executor.guests import ABI, ECHO, ENDLESS, OBEDIENT, TRAPPING, Module, answering, guest, module, order, string_at
 
 DEFAULT = Limits()
 SHORT = Limits(timeout_ms=200)
+# Anywhere, and around the edges of a page of memory and of what is in it.
+ADDRESSES = st.integers(0, 2**32 - 1) | st.sampled_from(
+    [0, 1, 4, 1022, 1023, 1024, 1025, 65_530, 65_532, 65_535, 65_536, 65_540, 2**32 - 4]
+)
+SIZES = st.integers(0, 2**32 - 1) | st.integers(0, 300) | st.sampled_from([2**31, 2**32 - 1, 64_512, 64_510])
+JSON_TEXTS = st.recursive(st.none() | st.integers() | st.text(), st.lists, max_leaves=5).map(json.dumps)
+BYTES = st.binary(max_size=200) | JSON_TEXTS.map(lambda text: text.encode("utf-16-le"))
 # Takes seconds and hundreds of megabytes to compile.
 HEAVY = guest(
     "(if (i32.load (local.get 1)) (then (i32.store (local.get 0) (i32.div_s (local.get 1) (local.tee 2 (i32.load (local.get 2)))))))"
@@ -88,6 +99,11 @@ async def busiest(among: list[psutil.Process]) -> psutil.Process:
 def used(process: psutil.Process) -> tuple[int, int]:
     """Its threads and, where this test may see them, its open files."""
     return process.num_threads(), process.num_fds() if os.geteuid() == 0 else 0
+
+
+def highest_resident(process: psutil.Process) -> int:
+    """The most memory that it ever had in use, in bytes."""
+    return int(re.findall(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())[0]) << 10
 
 
 async def suspend(process: psutil.Process) -> None:
@@ -186,6 +202,49 @@ async def test_a_string_that_ends_beyond_memory_is_invalid_and_one_that_ends_wit
     assert within.output == b"1"
 
 
+@settings(max_examples=300, deadline=None)
+@given(ADDRESSES, SIZES, BYTES)
+@example(1024, 2, "1".encode("utf-16-le"))
+@example(2**32 - 1, 2**32 - 1, b"")
+@example(1024, 0, b"")
+async def test_whatever_string_a_guest_answers_with_is_json_or_its_own_fault(shared: Sandbox, address: int, size: int, data: bytes) -> None:
+    outcome = await run(shared, OBEDIENT, order(address, size, data))
+
+    if outcome.output is None:
+        kind, message = fault(outcome)
+        assert kind in {ErrorType.INVALID_OUTPUT, ErrorType.OUTPUT_TOO_LARGE}
+        assert re.match(r"the function returned |the output is ", message)
+        assert message.isprintable()
+    else:
+        json.loads(outcome.output)
+
+
+@settings(max_examples=200, deadline=None)
+@given(BYTES)
+@example(b"\0\xd8\0\xd8")
+@example("\0\x1b[31m\r\n\u2028".encode("utf-16-le"))
+async def test_whatever_bytes_a_guest_prints_are_one_text_and_an_answer_only_when_they_are_json(shared: Sandbox, data: bytes) -> None:
+    answer: bytes | None = None
+    with suppress(ValueError):
+        jsontext.check(text := data.decode("utf-16-le").encode())
+        answer = text
+
+    outcome = await run(shared, OBEDIENT, order(1024, len(data), data))
+
+    assert [line.message for line in outcome.logs] == [data.decode("utf-16-le", errors="replace")]
+    assert not outcome.logs_truncated
+    assert outcome.output == answer
+
+
+@settings(max_examples=200, deadline=None)
+@given(ADDRESSES, SIZES, st.integers(0, 100))
+async def test_whatever_string_a_guest_prints_its_bounds_hold(shared: Sandbox, address: int, size: int, max_log_bytes: int) -> None:
+    outcome = await run(shared, OBEDIENT, order(address, size), limits=Limits(max_log_bytes=max_log_bytes))
+
+    assert len(outcome.logs) <= 1
+    assert sum(len(line.message.encode()) for line in outcome.logs) <= max_log_bytes
+
+
 async def test_the_size_of_an_output_is_judged_in_utf8(shared: Sandbox) -> None:
     exact = await run(shared, answering('"éé"'), limits=Limits(max_output_bytes=6))
     above = await run(shared, answering('"éé"'), limits=Limits(max_output_bytes=5))
@@ -267,8 +326,9 @@ async def test_a_deadline_never_hits_the_call_after(shared: Sandbox) -> None:
               (call $console.log (i32.const 0)) (i32.add (call $deeper (local.get 0)) (i32.const 1)))""",
             imports=("console.log",),
         ),
+        guest("(local.get 0)", "(func $start (call $start) (call $start)) (start $start)"),
     ],
-    ids=["alone", "through host calls"],
+    ids=["alone", "through host calls", "start"],
 )
 async def test_endless_recursion_overflows_the_guests_stack_and_nothing_else(recursive: Module) -> None:
     async with only(workers=1) as (sandbox, (worker,)):
@@ -292,6 +352,30 @@ async def test_memory_and_tables_do_not_grow_past_their_limits(shared: Sandbox) 
 
     assert outcome.output == b"{}"
     assert outcome.memory_peak_bytes == 1 << 20
+
+
+@pytest.mark.parametrize("memory", ["64", "1024"])
+async def test_a_worker_needs_no_more_memory_than_its_guest_may_have(memory: str) -> None:
+    """Every page is touched, again and again, and growth goes on when it is refused."""
+    greedy = guest(
+        """(loop $again
+          (drop (memory.grow (i32.const 64)))
+          (memory.fill (i32.const 0) (i32.const 1) (i32.shl (memory.size) (i32.const 16)))
+          (drop (table.grow (ref.null func) (i32.const 1000)))
+          (br_if $again (i32.lt_u (local.tee 1 (i32.add (local.get 1) (i32.const 1))) (i32.const 40))))
+        (drop (memory.grow (i32.const 10000))) (unreachable)""",
+        "(table 0 funcref)",
+        memory=memory,
+    )
+    async with only(workers=1) as (sandbox, (worker,)):
+        await run(sandbox, ECHO)
+        before = highest_resident(worker)
+
+        for _ in range(3):
+            outcome = await run(sandbox, greedy, limits=Limits(memory_mb=64))
+
+        assert outcome.memory_peak_bytes == 64 << 20
+        assert 60 << 20 < highest_resident(worker) - before < (64 + 16) << 20
 
 
 async def test_memory_above_the_limit_from_the_start_is_out_of_memory(shared: Sandbox) -> None:

@@ -428,6 +428,20 @@ async def test_what_an_executor_ran_when_it_was_killed_is_ended_by_another(
     assert alive == []
 
 
+async def test_a_worker_that_is_killed_costs_its_call_and_nothing_else(executor: Executor, told: Registry) -> None:
+    endless, echo = await deployed(told, ENDLESS.wasm, timeout_ms=PATIENT_MS), await deployed(told, ECHO.wasm)
+    call, identity = executor.calling(endless.id)
+    await executor.status(identity, pb.Execution.RUNNING)
+
+    (worker,) = [child for child in executor.process.children() if "sandbox.worker" in " ".join(child.cmdline())]
+    worker.kill()
+    answer = await call
+
+    assert (answer.status, answer.error.type) == (pb.Execution.FAILED, pb.ExecutionError.PLATFORM)
+    assert (await executor.get(identity)).error == answer.error
+    assert (await executor.execute(echo.id)).output_text == b"1"
+
+
 async def test_an_executor_that_is_told_to_stop_lets_its_call_end(
     executor: Executor, told: Registry, home: Path, url: str, registry: tuple[str, Registry]
 ) -> None:
