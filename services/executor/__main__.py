@@ -1,7 +1,7 @@
 """The executor: what it reads, opens and serves."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from kiln.executor.v1 import executor_pb2_grpc
 from kiln.registry.v1 import registry_pb2_grpc
 
 from libs.common.channel import open_channel
+from libs.common.errors import Unavailable
 from libs.common.ids import uuid7
 from libs.common.migrate import migrate
 from libs.common.postgres import open_database
@@ -68,7 +69,9 @@ async def main() -> None:
 async def _lease(repository: ExecutionRepository) -> AsyncIterator[None]:
     await repository.heartbeat()
     yield
-    await repository.retire()
+    # Where the database is away, the lease ends by itself.
+    with suppress(Unavailable):
+        await repository.retire()
 
 
 @asynccontextmanager

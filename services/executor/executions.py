@@ -11,6 +11,7 @@ from uuid import UUID
 from libs.common import jsontext
 from libs.common.errors import AlreadyExists, InvalidArgument, KilnError, NotFound, ResourceExhausted, Unavailable
 from libs.common.ids import milliseconds_of, parse_uuid
+from libs.common.logs import logger
 from libs.common.pages import Listing, Page
 from services.executor.catalog import Catalog, CatalogFunction, Runnable
 from services.executor.clients import RegistryClient
@@ -28,7 +29,7 @@ MAX_PAGE_BYTES: Final = 3 << 20
 STARTING_SECONDS: Final = 3
 # How often a version is prepared again that was evicted between its preparation and its run.
 PREPARE_TRIES: Final = 3
-# How long a caller waits for the record of a run that has ended.
+# How long a caller waits for the record of a run that has ended, and how long this process does when it stops.
 RECORDING_SECONDS: Final = 10
 CANCELLED: Final = Outcome(None, GuestError(ErrorType.CANCELLED, "the caller went away, or its deadline passed"))
 
@@ -130,8 +131,12 @@ class Executions:
         return Listing(items, page.token(str(items[-1].id)) if more else "")
 
     async def close(self) -> None:
-        """Waits for what must still be recorded."""
-        await asyncio.gather(*self._background, return_exceptions=True)
+        """Waits for what must still be recorded, but not for ever: what is not recorded then is swept."""
+        try:
+            async with asyncio.timeout(RECORDING_SECONDS):
+                await asyncio.gather(*self._background, return_exceptions=True)
+        except TimeoutError:
+            logger().error("not_recorded", runs=len(self._background))
 
     def _check_input(self, text: bytes) -> None:
         if len(text) > self._max_input_bytes:

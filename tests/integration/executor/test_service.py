@@ -26,8 +26,9 @@ from libs.local.__main__ import free_ports
 from tests.integration.executor.guests import ECHO, ENDLESS, answering, module
 from tests.support.postgres import TestPostgres
 from tests.support.processes import running_process
-from tests.support.watched import Registry
+from tests.support.proxy import proxied
 from tests.support.services import running_services
+from tests.support.watched import Registry
 
 # One guest runs and one call waits, so that the third is refused.
 SETTINGS: Final = {
@@ -101,9 +102,14 @@ async def running(home: Path, url: str, address: str, **more: str) -> AsyncItera
     """An executor that follows the registry at an address while the block runs."""
     own = f"127.0.0.1:{free_ports(1)[0]}"
     others = {"KILN_DATABASE_URL": url, "KILN_REGISTRY_ADDRESS": address, "KILN_COMPILER_ADDRESS": address, "KILN_LISTEN_ADDRESS": own}
-    with running_process("executor", own, home / "executor.log", **{**SETTINGS, **others, **more}) as process:
+    starting = running_process("executor", own, home / "executor.log", **{**SETTINGS, **others, **more})
+    # In a thread, since what it connects to may be served by this loop.
+    process = await asyncio.to_thread(starting.__enter__)
+    try:
         async with open_channel(own) as channel:
             yield Executor(executor_pb2_grpc.ExecutorStub(channel), process)
+    finally:
+        await asyncio.to_thread(starting.__exit__, None, None, None)
 
 
 @pytest.fixture(scope="module")
@@ -457,6 +463,22 @@ async def test_an_executor_that_is_told_to_stop_lets_its_call_end(
         assert answer.error.type == pb.ExecutionError.TIMEOUT
         assert await asyncio.to_thread(leaving.process.wait, 10) == 0
     assert (await executor.get(identity)).error.type == pb.ExecutionError.TIMEOUT
+
+
+async def test_an_executor_that_is_told_to_stop_ends_also_when_the_database_is_away(
+    told: Registry, home: Path, url: str, registry: tuple[str, Registry]
+) -> None:
+    endless = await deployed(told, ENDLESS.wasm, timeout_ms=1000)
+    told.answer_for(endless)
+    async with proxied(url) as (through, proxy), running(home, through, registry[0], KILN_DRAIN_SECONDS="2") as leaving:
+        call, identity = leaving.calling(endless.id)
+        await leaving.status(identity, pb.Execution.RUNNING)
+
+        await proxy.cut()
+        leaving.process.terminate()
+        await asyncio.gather(call, return_exceptions=True)
+
+        assert await asyncio.to_thread(leaving.process.wait, 30) == 0
 
 
 async def test_runs_go_on_when_the_registry_is_gone(executor: Executor, home: Path, url: str) -> None:

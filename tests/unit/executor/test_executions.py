@@ -386,11 +386,23 @@ async def test_a_record_that_takes_too_long_is_told_and_written_later(executor: 
     identity = uuid7()
 
     error = await failure(executor.calling(b"1", identity))
+    monkeypatch.undo()
 
     assert (type(error), error.reason) == (Unavailable, "NOT_RECORDED")
     assert str(identity) in error.message
     assert executor.history.rows[identity].status is Status.RUNNING
     assert (await executor.only_row()).output == b"1"
+
+
+async def test_closing_does_not_wait_for_ever_for_a_database_that_stays_away(executor: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tested, "RECORDING_SECONDS", 0.05)
+    executor.history.away = {"finish": 1_000_000}
+    await failure(executor.calling())
+
+    async with asyncio.timeout(5):
+        await executor.executions.close()
+
+    assert executor.history.states == [Status.RUNNING]
 
 
 # What happens meanwhile
