@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from libs.common.errors import FailedPrecondition, Internal, Unavailable
+from libs.common.errors import FailedPrecondition, Internal, NotFound, Unavailable
 from services.executor.catalog import Runnable
 from services.executor.sandbox.child import StartFailed
 from services.executor.sandbox.errors import Unloadable
@@ -48,7 +48,11 @@ class Modules:
 
     async def _prepare(self, runnable: Runnable) -> None:
         digest = runnable.artifact_digest
-        wasm = await self._fetch(digest)
+        try:
+            wasm = await self._fetch(digest)
+        except NotFound as error:
+            # The function is there; a caller told NOT_FOUND would believe that it is not.
+            raise Internal(f"the compiler has lost the artifact {digest}") from error
         if f"sha256:{hashlib.sha256(wasm).hexdigest()}" != digest:
             raise Internal(f"the artifact {digest} arrived with other bytes")
         try:

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from libs.common.errors import FailedPrecondition, Internal, Unavailable
+from libs.common.errors import FailedPrecondition, Internal, KilnError, NotFound, Unavailable
 from services.executor import modules as tested
 from services.executor.catalog import Runnable
 from services.executor.modules import Modules
@@ -41,6 +41,7 @@ class FakeCompiler:
     def __init__(self, *artifacts: bytes) -> None:
         self.artifacts = {runnable(wasm).artifact_digest: wasm for wasm in artifacts}
         self.asked: list[str] = []
+        self.failure: KilnError = Unavailable("away")
         self.asked_first = asyncio.Event()
         self.may_answer = asyncio.Event()
         self.may_answer.set()
@@ -50,7 +51,7 @@ class FakeCompiler:
         self.asked_first.set()
         await self.may_answer.wait()
         if digest not in self.artifacts:
-            raise Unavailable("away")
+            raise self.failure
         return self.artifacts[digest]
 
 
@@ -114,6 +115,14 @@ async def test_bytes_that_do_not_belong_to_the_digest_never_reach_the_sandbox() 
         await modules.ensure(runnable())
 
     assert sandbox.prepared == []
+
+
+async def test_an_artifact_that_is_lost_is_the_platforms_fault_and_no_missing_function() -> None:
+    modules, _, compiler = new_modules()
+    compiler.failure = NotFound("there is no such artifact", reason="ARTIFACT_NOT_FOUND")
+
+    with pytest.raises(Internal):
+        await modules.ensure(runnable())
 
 
 async def test_an_artifact_that_arrived_wrong_is_asked_for_again() -> None:
