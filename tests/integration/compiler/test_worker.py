@@ -266,6 +266,33 @@ async def test_a_worker_is_woken_and_does_not_wait_for_its_next_look(line: Line)
             await line.finished(2)
 
 
+async def test_a_job_that_nobody_told_of_is_found_at_the_next_look(line: Line) -> None:
+    language = FakeLanguage()
+    language.may_end.set()
+
+    async with working(line, language, poll=0.1):
+        await asyncio.sleep(0.3)
+        job = {"function_id": str(uuid7()), "version": 1, "build": 1, "language": "assemblyscript", "source": ""}
+        await line.database.fetchval("SELECT pgmq.send($1, $2::jsonb)", JOBS.name, job)
+
+        await line.finished()
+
+
+async def test_what_was_told_while_the_connection_was_lost_is_found_when_it_is_back(line: Line) -> None:
+    language = FakeLanguage()
+    language.may_end.set()
+
+    async with proxied(line.url) as (url, proxy), working(line, language, url=url, poll=PATIENT):
+        await line.send()
+        await line.finished(1)
+        await proxy.cut()
+        await line.send()
+        await proxy.mend()
+
+        async with asyncio.timeout(PATIENT / 4):
+            await line.finished(2)
+
+
 # A job that is lost, late or given back
 
 
@@ -460,12 +487,13 @@ async def test_a_service_that_is_killed_in_a_build_leaves_no_process_and_another
     settings = {"KILN_DATABASE_URL": line.url, "KILN_COMPILER_VISIBILITY_SECONDS": "3", "KILN_COMPILER_POLL_SECONDS": "0.1"}
     address, log = f"127.0.0.1:{free_ports(1)[0]}", home / "killed-compiler.log"
     with running_process("compiler", address, log, KILN_LISTEN_ADDRESS=address, **settings) as service:
-        await line.send("export function handle(input: string): string { return input; }")
+        identity = await line.send("export function handle(input: string): string { return input; }")
         build = await asyncio.to_thread(_suspended_build, service)
 
         service.kill()
         _, alive = await asyncio.to_thread(psutil.wait_procs, build, 10)
 
+        assert (await line.job(identity))["read_ct"] == 1
     assert alive == []
     assert [one["type"] for one in await line.results()] == ["STARTED"]
     with running_service("compiler", home / "second-compiler.log", **settings):
