@@ -75,7 +75,7 @@ async def forever(event: str, step: Callable[[], Awaitable[object]], *, pause_se
 class Process:
     """One running process: what it opened, its background tasks, and when to stop (SIGTERM, SIGINT). An async context manager.
 
-    At its end it stops the background tasks and closes what was opened in reverse order.
+    At its end it stops the background tasks and closes what was opened in reverse order. Told to stop while it starts, it ends there.
     """
 
     def __init__(self, name: str, settings: ProcessSettings) -> None:
@@ -83,17 +83,21 @@ class Process:
         self._stack = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
         self._stop = asyncio.Event()
+        self._starting: asyncio.Task[Any] | None = None
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
+            asyncio.get_running_loop().add_signal_handler(number, self._told_to_stop)
 
     async def __aenter__(self) -> Self:
+        self._starting = asyncio.current_task()
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> bool:
+        self._starting = None
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._stack.aclose()
+        return kind is asyncio.CancelledError and self._stop.is_set()
 
     async def open(self, manager: AbstractAsyncContextManager[T]) -> T:
         """Opens a resource that is closed when the service ends."""
@@ -105,7 +109,14 @@ class Process:
 
     async def stopped(self) -> None:
         """Waits until the process is told to stop."""
+        self._starting = None
         await self._stop.wait()
+
+    def _told_to_stop(self) -> None:
+        self._stop.set()
+        # It may wait for something that never comes, such as its database.
+        if self._starting:
+            self._starting.cancel()
 
 
 class Service(Process):

@@ -1,8 +1,9 @@
 """The executor as a process, behind a registry and a compiler that say what a test says."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +26,7 @@ from libs.common.request import EXECUTION_ID_HEADER, REQUEST_ID_HEADER
 from libs.local.__main__ import free_ports
 from tests.integration.executor.guests import ECHO, ENDLESS, answering, module
 from tests.support.postgres import TestPostgres
-from tests.support.processes import running_process
+from tests.support.processes import environment, running_process
 from tests.support.proxy import proxied
 from tests.support.services import running_services
 from tests.support.watched import Registry
@@ -479,6 +480,25 @@ async def test_an_executor_that_is_told_to_stop_ends_also_when_the_database_is_a
         await asyncio.gather(call, return_exceptions=True)
 
         assert await asyncio.to_thread(leaving.process.wait, 30) == 0
+
+
+async def test_an_executor_that_is_told_to_stop_while_it_waits_for_its_database_ends(home: Path) -> None:
+    log, (own, nobody) = home / "waiting.log", free_ports(2)
+    settings = environment(KILN_DATABASE_URL=f"postgresql://kiln:x@127.0.0.1:{nobody}/kiln", KILN_LISTEN_ADDRESS=f"127.0.0.1:{own}")
+    with log.open("wb") as file:
+        process = await asyncio.create_subprocess_exec(sys.executable, "-m", "services.executor", env=settings, stdout=file, stderr=file)
+    async with asyncio.timeout(20):
+        while b"waiting_for_database" not in log.read_bytes():  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+    process.terminate()
+
+    try:
+        assert await asyncio.wait_for(process.wait(), 10) == 0
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+    assert b"Traceback" not in log.read_bytes()
 
 
 async def test_runs_go_on_when_the_registry_is_gone(executor: Executor, home: Path, url: str) -> None:
