@@ -205,7 +205,9 @@ class Listener:
     async def _next(heard: "asyncio.Queue[str | None | Exception]", connection: Any) -> str | None | Exception:
         while True:
             try:
-                return await asyncio.wait_for(heard.get(), 15)
+                async with asyncio.timeout(15):
+                    return await heard.get()
             except TimeoutError:
                 # A peer that vanished without a word is found out by asking.
-                await asyncio.wait_for(connection.execute("SELECT 1"), 5)
+                async with asyncio.timeout(5):
+                    await connection.execute("SELECT 1")

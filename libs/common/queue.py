@@ -111,8 +111,10 @@ class Wakeup:
 
     async def wait(self) -> None:
         """Returns at the next wake-up; at once when one came since the last."""
+        # Not wait_for, which swallows a cancellation that comes with the event (python/cpython#86296).
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._event.wait(), self._poll_seconds)
+            async with asyncio.timeout(self._poll_seconds):
+                await self._event.wait()
         self._event.clear()
 
 

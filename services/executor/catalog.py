@@ -65,7 +65,8 @@ class Catalog:
             Unavailable: it is not in that time.
         """
         try:
-            await asyncio.wait_for(self._complete.wait(), timeout_seconds)
+            async with asyncio.timeout(timeout_seconds):
+                await self._complete.wait()
         except TimeoutError:
             raise Unavailable("the executor is starting and does not know the functions yet", reason="STARTING", retry_after=1) from None
 

@@ -181,7 +181,8 @@ async def working(
             yield task
         finally:
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            async with asyncio.timeout(20):
+                await asyncio.gather(task, return_exceptions=True)
 
 
 # From a job to its result
