@@ -524,7 +524,7 @@ def _suspended_build(service: psutil.Process) -> list[psutil.Process]:
     while time.monotonic() < give_up:
         for process in descendants(service.pid):
             with suppress(psutil.NoSuchProcess):
-                if process.cmdline()[:1] and process.cmdline()[0].endswith("/node"):
+                if (command := process.cmdline()) and command[0].endswith("/node"):
                     process.suspend()
                     return list(descendants(service.pid))
     raise AssertionError("no build began")
