@@ -4,16 +4,19 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Never
 
 import grpc
 from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_status import rpc_status
 from kiln.compiler.v1 import compiler_pb2
 from kiln.executor.v1 import executor_pb2
 from kiln.registry.v1 import registry_pb2
 
+from libs.common import status
+from libs.common.errors import KilnError
 from libs.local.__main__ import free_ports
 
 _FILES = (compiler_pb2, executor_pb2, registry_pb2)
@@ -97,3 +100,8 @@ def running_services() -> Iterator[tuple[str, Services]]:
         yield address, services
     finally:
         server.stop(0).wait()
+
+
+def fail(context: grpc.ServicerContext, error: KilnError) -> Never:
+    """Ends a call as a service of Kiln does."""
+    context.abort_with_status(rpc_status.to_status(status.to_proto(error, "inner")))

@@ -9,11 +9,9 @@ import grpc
 from kiln.compiler.v1 import compiler_pb2
 from kiln.registry.v1 import registry_pb2 as pb
 
-from libs.common.errors import KilnError, NotFound
+from libs.common.errors import NotFound
 from libs.common.ids import uuid7
-from libs.common.interceptors import STATUS_DETAILS
-from libs.common.status import code_of, to_proto
-from tests.support.services import Services
+from tests.support.services import Services, fail
 
 
 class Registry:
@@ -115,9 +113,3 @@ class Registry:
         if request.digest not in self._artifacts:
             fail(context, NotFound("there is no such artifact", reason="ARTIFACT_NOT_FOUND"))
         return [compiler_pb2.GetArtifactResponse(chunk=self._artifacts[request.digest])]
-
-
-def fail(context: grpc.ServicerContext, error: KilnError) -> None:
-    """Ends a call with an error as Kiln's services send it."""
-    context.set_trailing_metadata(((STATUS_DETAILS, to_proto(error, "").SerializeToString()),))
-    context.abort(code_of(error), error.message)

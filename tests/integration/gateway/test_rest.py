@@ -12,20 +12,14 @@ import httpx
 import pytest
 from google.protobuf import empty_pb2
 from google.rpc import error_details_pb2
-from grpc_status import rpc_status
 from kiln.executor.v1 import executor_pb2
 from kiln.registry.v1 import registry_pb2
 
-from libs.common import status
-from libs.common.errors import InvalidArgument, KilnError, ResourceExhausted, Unavailable
+from libs.common.errors import InvalidArgument, ResourceExhausted, Unavailable
 from tests.integration.gateway.conftest import Gateway
+from tests.support.services import fail
 
 RESERVED = ("connection", "host", "content-length")
-
-
-def fail(context: grpc.ServicerContext, error: KilnError) -> None:
-    """Ends a call as a service of Kiln does."""
-    context.abort_with_status(rpc_status.to_status(status.to_proto(error, "inner")))
 
 
 def echo(message: Any, _: Any) -> executor_pb2.Execution:
