@@ -1,17 +1,17 @@
 """The compiler: what it reads, opens and serves."""
 
-import sys
 from functools import partial
 from pathlib import Path
 
 from kiln.compiler.v1 import compiler_pb2_grpc as grpc
 
+from libs.common.logs import logger
 from libs.common.migrate import install_queues, migrate
 from libs.common.postgres import open_database
 from libs.common.queue import COMPILATION_JOBS, COMPILATION_RESULTS, Queue, wakeups
 from libs.common.server import Service, forever, run
 from libs.common.settings import load
-from libs.common.unprivileged import COMPILER_UID, launcher
+from services.compiler.jail import Jails, JailUnavailable
 from services.compiler.languages import Bounds, languages
 from services.compiler.repository import ArtifactRepository
 from services.compiler.servicer import CompilerInternalServicer, CompilerServicer
@@ -30,7 +30,7 @@ async def main() -> None:
         await migrate(database, "compiler", Path(__file__).with_name("migrations"))
         await install_queues(database, COMPILATION_JOBS, COMPILATION_RESULTS)
 
-        known = languages(launcher(COMPILER_UID, needs=[Path(__file__).parent, Path(sys.executable), Path(sys.prefix)]))
+        known = languages(await jails(settings))
         artifacts = ArtifactRepository(database)
         limits = WorkerLimits(settings.compiler_concurrency, settings.compiler_max_attempts, settings.compiler_visibility_seconds)
         worker = Worker(artifacts, known, bounds(settings), limits)
@@ -53,6 +53,16 @@ def bounds(settings: Settings) -> Bounds:
         output_bytes=OUTPUT_BYTES,
         artifact_bytes=settings.compiler_max_artifact_bytes,
     )
+
+
+async def jails(settings: Settings) -> Jails:
+    """Where compilers run; says so at once when that is nowhere. Builds then wait until it is somewhere."""
+    found = Jails(settings.compiler_jail)
+    try:
+        await found.find()
+    except JailUnavailable as error:
+        logger().error("no_jail", error=str(error))
+    return found
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from typing import Final
 
 import psutil
 
+from services.compiler.jail import OPEN, Jail
+
 _LIMITED: Final = Path(__file__).with_name("limited.py")
 _POLL_SECONDS: Final = 0.05
 _CHUNK: Final = 65_536
@@ -60,7 +62,7 @@ class Finished:
     """How a run ended.
 
     Attributes:
-        status: Exit code, or minus the signal that ended it.
+        status: Exit code, or minus the signal that ended it, or 128 and the signal where a jail stood between.
         stdout: All of it, unless `exceeded` is OUTPUT.
         stderr: Its beginning.
         exceeded: The bound that was passed; None when the process ended by itself.
@@ -76,10 +78,10 @@ async def run(
     command: Sequence[str],
     limits: Limits,
     *,
+    jail: Jail = OPEN,
+    shown: Sequence[Path] = (),
     stdin: bytes = b"",
     environment: Mapping[str, str] | None = None,
-    directory: Path | None = None,
-    prefix: Sequence[str] = (),
 ) -> Finished:
     """Runs a command to its end or to its first limit.
 
@@ -88,22 +90,24 @@ async def run(
     Args:
         command: Program by absolute path, and arguments.
         limits: What it may use.
+        jail: Where it runs.
+        shown: Folders that it reads in the jail, beside the system's.
         stdin: What it reads.
         environment: Its whole environment; None is an empty one.
-        directory: Where it starts; None is here.
-        prefix: Start of the command line, a launcher that executes the rest with fewer privileges.
 
     Raises:
         OSError: It could not be started.
     """
-    limited = [sys.executable, "-I", "-S", str(_LIMITED), str(limits.cpu_seconds), str(limits.file_bytes), str(_OPEN_FILES)]
-    async with _started([*prefix, *limited, str(_NICENESS), *command], environment or {}, directory) as process:
-        return await _Run(process, limits).to_end(stdin)
+    numbers = (limits.cpu_seconds, limits.file_bytes, _OPEN_FILES, _NICENESS)
+    limiter = [sys.executable, "-I", "-S", str(_LIMITED), *map(str, numbers)]
+    with jail.around(limiter, command, shown) as (whole, descriptors):
+        async with _started(whole, descriptors, environment or {}) as process:
+            return await _Run(process, limits).to_end(stdin)
 
 
 @contextlib.asynccontextmanager
 async def _started(
-    command: Sequence[str], environment: Mapping[str, str], directory: Path | None
+    command: Sequence[str], descriptors: Sequence[int], environment: Mapping[str, str]
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
         *command,
@@ -111,7 +115,7 @@ async def _started(
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env=environment,
-        cwd=directory,
+        pass_fds=descriptors,
         start_new_session=True,
     )
     try:
@@ -141,15 +145,17 @@ class _Run:
         pipes = [asyncio.ensure_future(one) for one in (self._feed(stdin), self._collect_stdout(), self._collect_stderr())]
         watch = asyncio.ensure_future(self._watch())
         try:
-            status = await self._process.wait()
+            await _exit_of(self._process)
             # What it left behind in its group; the number is free for others only once the group is empty.
             _kill(self._process.pid)
             await asyncio.wait(pipes, timeout=_DRAIN_SECONDS)
+            status = await self._process.wait()
         finally:
             for task in (*pipes, watch):
                 task.cancel()
             await asyncio.gather(*pipes, watch, return_exceptions=True)
-        if self._exceeded is None and status == -signal.SIGXCPU:
+        # A jail that stands between tells of a signal as shells do.
+        if self._exceeded is None and status in (-signal.SIGXCPU, 128 + signal.SIGXCPU):
             self._exceeded = Limit.CPU
         return Finished(status, bytes(self._out), bytes(self._err), self._exceeded)
 
@@ -167,12 +173,12 @@ class _Run:
             await self._stdin.wait_closed()
 
     async def _collect_stdout(self) -> None:
+        # Read to the end also past the limit: only an emptied pipe tells that the other side is gone.
         while chunk := await self._stdout.read(_CHUNK):
-            self._out += chunk
-            if len(self._out) > self._limits.stdout_bytes:
-                del self._out[self._limits.stdout_bytes :]
+            room = self._limits.stdout_bytes - len(self._out)
+            self._out += chunk[:room]
+            if len(chunk) > room:
                 self._exceed(Limit.OUTPUT)
-                return
 
     async def _collect_stderr(self) -> None:
         while chunk := await self._stderr.read(_CHUNK):
@@ -192,6 +198,21 @@ class _Run:
                 self._exceed(Limit.PROCESSES)
                 return
         self._exceed(Limit.WALL)
+
+
+async def _exit_of(process: asyncio.subprocess.Process) -> None:
+    """Returns once a process has ended; its own `wait` may wait for everyone who holds its pipes besides."""
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(descriptor, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
 
 
 def _tree(pid: int) -> list[psutil.Process]:

@@ -1,6 +1,7 @@
 """Settings of the compiler."""
 
 import os
+from typing import Literal
 
 from pydantic import Field
 
@@ -18,4 +19,7 @@ class Settings(DatabaseSettings):
     compiler_max_artifact_bytes: int = Field(8 << 20, gt=0, le=32 << 20, description="Largest compiled module.")
     compiler_max_attempts: int = Field(5, gt=0, description="How often a build may die with its compiler before its version is FAILED.")
     compiler_visibility_seconds: int = Field(15, gt=2, description="How soon another compiler takes over a build whose compiler has died.")
+    compiler_jail: Literal["auto", "bubblewrap", "landlock", "none"] = Field(
+        "auto", description="What confines compilers: the best there is by default; `none` must be chosen, and is warned of at every start."
+    )
     compiler_poll_seconds: float = Field(1, gt=0, description="How often jobs are looked for where no notification comes.")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from libs.common.abi import Abi
+from services.compiler.jail import Jails
 
 Severity = Literal["ERROR", "WARNING", "INFO"]
 Reason = Literal["COMPILE_ERROR", "COMPILE_TIMEOUT", "COMPILE_MEMORY", "COMPILE_OUTPUT", "COMPILE_PROCESSES", "COMPILER_CRASHED"]
@@ -123,14 +124,14 @@ class Language(Protocol):
         """
 
 
-def languages(prefix: Sequence[str] = ()) -> Mapping[str, Language]:
+def languages(jails: Jails) -> Mapping[str, Language]:
     """All languages by id, in the order of their ids.
 
     Args:
-        prefix: Start of the command line of every compiler, a launcher that drops privileges. Empty for none.
+        jails: Where their compilers run.
     """
     # A language imports this module for its types, so it can only be imported later than them.
     from services.compiler.languages.assemblyscript import AssemblyScript
 
-    known: list[Language] = [AssemblyScript(prefix)]
+    known: list[Language] = [AssemblyScript(jails)]
     return {language.id: language for language in sorted(known, key=lambda one: one.id)}

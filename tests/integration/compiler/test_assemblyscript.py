@@ -13,12 +13,14 @@ import pytest
 
 from libs.common.abi import ASSEMBLYSCRIPT
 from services.compiler import languages as registry
+from services.compiler.jail import Jails
 from services.compiler.languages import Bounds, Compiled, Diagnostic, Failed, ToolchainUnavailable
 from services.compiler.languages.assemblyscript import AssemblyScript, _find_node
 from services.compiler.wasm import UnusableModule, check
 from tests.integration.compiler.guest import Abort, call
 
 FOLDER: Final = Path(registry.__file__).parent / "assemblyscript"
+JAILS: Final = Jails("auto")
 BOUNDS: Final = Bounds(wall_seconds=60, cpu_seconds=60, memory_bytes=1 << 30, output_bytes=1 << 18, artifact_bytes=8 << 20)
 
 
@@ -250,11 +252,11 @@ def test_a_function_without_json_does_not_pay_for_it() -> None:
 
 
 async def build(source: str, limits: Bounds = BOUNDS) -> Compiled | Failed:
-    return await AssemblyScript().compile(source, limits)
+    return await AssemblyScript(JAILS).compile(source, limits)
 
 
 async def test_the_starter_compiles_in_a_process_of_its_own_to_the_same_bytes_each_time() -> None:
-    first, second = await asyncio.gather(build(AssemblyScript().starter), build(AssemblyScript().starter))
+    first, second = await asyncio.gather(build(AssemblyScript(JAILS).starter), build(AssemblyScript(JAILS).starter))
 
     assert isinstance(first, Compiled)
     assert first == second
@@ -274,7 +276,7 @@ async def test_an_external_import_is_named_by_the_compiler_and_refused_by_the_ch
     class Lenient(AssemblyScript):
         abi = type(ASSEMBLYSCRIPT)("lenient", ASSEMBLYSCRIPT.exports, {**ASSEMBLYSCRIPT.imports, ("env", "foo"): None})  # type: ignore[dict-item, misc]
 
-    outcome = await Lenient().compile(source, BOUNDS)
+    outcome = await Lenient(JAILS).compile(source, BOUNDS)
 
     assert isinstance(outcome, Compiled)
     with pytest.raises(UnusableModule, match=r"env.*foo"):
@@ -335,14 +337,14 @@ def copy_of(folder: Path, change: Callable[[str], str]) -> Path:
 
 
 async def test_a_compiler_that_does_not_start_is_the_platforms_fault(tmp_path: Path) -> None:
-    broken = AssemblyScript(folder=copy_of(tmp_path, lambda _: "throw new Error('broken installation')"))
+    broken = AssemblyScript(JAILS, folder=copy_of(tmp_path, lambda _: "throw new Error('broken installation')"))
 
     with pytest.raises(ToolchainUnavailable, match="broken installation"):
         await broken.compile(body("return input;"), BOUNDS)
 
 
 async def test_a_compiler_that_ends_without_a_result_has_crashed(tmp_path: Path) -> None:
-    silent = AssemblyScript(folder=copy_of(tmp_path, lambda _: "process.stdout.write('KILN')"))
+    silent = AssemblyScript(JAILS, folder=copy_of(tmp_path, lambda _: "process.stdout.write('KILN')"))
 
     outcome = await silent.compile(body("return input;"), BOUNDS)
 
@@ -351,7 +353,7 @@ async def test_a_compiler_that_ends_without_a_result_has_crashed(tmp_path: Path)
 
 
 async def test_a_missing_toolchain_says_how_to_install_it(tmp_path: Path) -> None:
-    absent = AssemblyScript(folder=tmp_path)
+    absent = AssemblyScript(JAILS, folder=tmp_path)
 
     assert not absent.toolchain().available
     assert "npm ci" in absent.toolchain().install_hint
@@ -360,10 +362,10 @@ async def test_a_missing_toolchain_says_how_to_install_it(tmp_path: Path) -> Non
 
 
 def test_the_fingerprint_changes_with_the_adapter(tmp_path: Path) -> None:
-    changed = AssemblyScript(folder=copy_of(tmp_path, lambda driver: driver + "// changed\n"))
+    changed = AssemblyScript(JAILS, folder=copy_of(tmp_path, lambda driver: driver + "// changed\n"))
 
-    assert changed.toolchain().fingerprint != AssemblyScript().toolchain().fingerprint
+    assert changed.toolchain().fingerprint != AssemblyScript(JAILS).toolchain().fingerprint
 
 
 def test_the_languages_are_known_by_their_ids() -> None:
-    assert {id_: language.name for id_, language in registry.languages().items()} == {"assemblyscript": "AssemblyScript"}
+    assert {id_: language.name for id_, language in registry.languages(JAILS).items()} == {"assemblyscript": "AssemblyScript"}

@@ -163,13 +163,3 @@ async def test_a_program_that_is_not_there_is_told_by_its_status() -> None:
 
     assert finished.status != 0
     assert b"No such file" in finished.stderr
-
-
-async def test_the_prefix_comes_first() -> None:
-    finished = await run(
-        [sys.executable, "-I", "-S", "-c", "import os; print(os.environ['FROM_PREFIX'])"],
-        LIMITS,
-        prefix=["/usr/bin/env", "FROM_PREFIX=yes"],
-    )
-
-    assert finished.stdout == b"yes\n"

@@ -5,11 +5,12 @@ import importlib.metadata
 import importlib.util
 import json
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
 from libs.common.abi import ASSEMBLYSCRIPT, Abi
+from services.compiler.jail import Jails, JailUnavailable
 from services.compiler.languages import Bounds, Compiled, Diagnostic, Failed, Reason, Toolchain, ToolchainUnavailable
 from services.compiler.process import Finished, Limit, Limits, run
 
@@ -54,7 +55,7 @@ class AssemblyScript:
     """The language of the `assemblyscript` ABI.
 
     Args:
-        prefix: Start of the compiler's command line, a launcher that drops privileges.
+        jails: Where the compiler runs.
         folder: Where the driver and `node_modules` are.
     """
 
@@ -63,8 +64,8 @@ class AssemblyScript:
     abi: Final[Abi] = ASSEMBLYSCRIPT
     starter: Final = _STARTER
 
-    def __init__(self, prefix: Sequence[str] = (), *, folder: Path = _FOLDER) -> None:
-        self._prefix = tuple(prefix)
+    def __init__(self, jails: Jails, *, folder: Path = _FOLDER) -> None:
+        self._jails = jails
         self._folder = folder
         self._node = _find_node()
 
@@ -77,19 +78,19 @@ class AssemblyScript:
 
     async def compile(self, source: str, bounds: Bounds) -> Compiled | Failed:
         """Compiles one file; see `Language.compile`."""
-        if self._installed() is None:
+        if self._node is None or self._installed() is None:
             raise ToolchainUnavailable("Node or the packages of the AssemblyScript compiler are not installed")
         request = {"source": source, "imports": sorted(self.abi.imports)}
         try:
             finished = await run(
                 self._command(bounds),
                 _limits(bounds),
+                jail=await self._jails.find(),
+                shown=[self._folder, self._node.parents[1]],
                 stdin=json.dumps(request).encode(),
                 environment=_ENVIRONMENT,
-                directory=self._folder,
-                prefix=self._prefix,
             )
-        except OSError as error:
+        except (OSError, JailUnavailable) as error:
             raise ToolchainUnavailable(f"the AssemblyScript compiler does not start: {error}") from error
         return _outcome(finished, source, bounds)
 
