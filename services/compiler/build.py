@@ -1,20 +1,29 @@
 """One build: a user's source becomes a checked module, or diagnostics that say why not."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
+from libs.common import abi
+from services.compiler import wasm
 from services.compiler.languages import Bounds, Diagnostic, Failed, Language
 from services.compiler.wasm import UnusableModule, check
+
+# A module that an older check let pass is checked again: the check's own text is part of every key.
+_CHECKS: Final = hashlib.sha256(b"".join(Path(str(module.__file__)).read_bytes() for module in (abi, wasm))).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A module that fits its ABI."""
+    """A module that fits its ABI. `key` names what it was made from; None where nobody can tell."""
 
     wasm: bytes
     abi: str
     diagnostics: Sequence[Diagnostic]
+    key: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +34,8 @@ class Rejected:
     diagnostics: Sequence[Diagnostic]
 
 
-async def build(language: Language, source: str, bounds: Bounds) -> Built | Rejected:
-    """Compiles and checks.
+async def build(language: Language, source: str, bounds: Bounds, *, key: str | None) -> Built | Rejected:
+    """Compiles and checks. The key is taken before, since a toolchain may be exchanged meanwhile.
 
     The check is the trusted stage: it reads the module's bytes itself and believes nothing that the compiler said.
 
@@ -40,7 +49,16 @@ async def build(language: Language, source: str, bounds: Bounds) -> Built | Reje
         check(compiled.wasm, language.abi, max_bytes=bounds.artifact_bytes)
     except UnusableModule as error:
         return Rejected("INVALID_MODULE", [_at_top(source, error), *compiled.diagnostics])
-    return Built(compiled.wasm, language.abi.name, compiled.diagnostics)
+    return Built(compiled.wasm, language.abi.name, compiled.diagnostics, key)
+
+
+def key_of(language: Language, source: str, bounds: Bounds) -> str | None:
+    """Names everything that a build's module depends on: builds of one key make the same. None where the toolchain cannot tell."""
+    fingerprint = language.toolchain().fingerprint
+    if not fingerprint:
+        return None
+    facts = [language.id, language.abi.name, fingerprint, _CHECKS, bounds.artifact_bytes, source]
+    return f"sha256:{hashlib.sha256(json.dumps(facts).encode()).hexdigest()}"
 
 
 def readable(diagnostics: Sequence[Diagnostic]) -> str:

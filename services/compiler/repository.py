@@ -1,8 +1,10 @@
-"""Artifacts in PostgreSQL: one method a named query."""
+"""Artifacts, and what they were built from, in PostgreSQL: one method a named query."""
 
 import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from libs.common.postgres import Database, Transaction
 from libs.common.queries import Queries
@@ -10,8 +12,18 @@ from libs.common.queries import Queries
 QUERIES: Final = Queries(Path(__file__).with_name("queries.sql"))
 
 
+@dataclass(frozen=True, slots=True)
+class StoredBuild:
+    """A build that made a module, which is kept."""
+
+    artifact_digest: str
+    artifact_bytes: int
+    abi: str
+    diagnostics: Sequence[Mapping[str, Any]]
+
+
 class ArtifactRepository:
-    """Compiled modules by digest."""
+    """Compiled modules by digest, and by what they were built from."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -26,6 +38,15 @@ class ArtifactRepository:
         """The bytes of a module."""
         wasm: bytes | None = await self.database.fetchval(QUERIES.find_artifact, digest)
         return wasm
+
+    async def insert_build(self, transaction: Transaction, key: str, build: StoredBuild) -> None:
+        """Remembers a build when the transaction commits; its module must be kept in the same or before."""
+        await transaction.execute(QUERIES.insert_build, key, build.artifact_digest, build.abi, build.diagnostics)
+
+    async def find_build(self, key: str) -> StoredBuild | None:
+        """The build of the same key, if there was one."""
+        row = await self.database.fetchrow(QUERIES.find_build, key)
+        return StoredBuild(**dict(row.items())) if row else None
 
 
 def digest_of(wasm: bytes) -> str:

@@ -2,15 +2,19 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from libs.common.errors import Unavailable
 from libs.common.logs import logger
+from libs.common.postgres import Transaction
 from libs.common.queue import COMPILATION_JOBS, COMPILATION_RESULTS, Message, Queue, Wakeup
-from services.compiler.build import Built, Rejected, as_data, build, readable
+from services.compiler.build import Built, Rejected, as_data, build, key_of, readable
 from services.compiler.languages import Bounds, Diagnostic, Language, ToolchainUnavailable
-from services.compiler.repository import ArtifactRepository
+from services.compiler.repository import ArtifactRepository, StoredBuild
+
+# How a build ended: now, or earlier from the same source.
+Outcome = Built | StoredBuild | Rejected
 
 # How long a job waits that the platform could not begin.
 RETRY_SECONDS: Final = 5
@@ -110,11 +114,13 @@ class Worker:
                 task.cancel()
             await asyncio.gather(building, holding, return_exceptions=True)
 
-    async def _build(self, job: Mapping[str, Any]) -> Built | Rejected:
+    async def _build(self, job: Mapping[str, Any]) -> Outcome:
         language = self._languages.get(job["language"])
         if language is None:
             raise ToolchainUnavailable(f"no language {job['language']!r} in this compiler")
-        return await build(language, job["source"], self._bounds)
+        key = key_of(language, job["source"], self._bounds)
+        stored = await self._artifacts.find_build(key) if key else None
+        return stored or await build(language, job["source"], self._bounds, key=key)
 
     async def _hold(self, message: Message) -> None:
         """Keeps the message from other readers; returns when it is no longer ours."""
@@ -132,7 +138,7 @@ class Worker:
         async with self._artifacts.database.transaction() as transaction:
             await self._results.send(transaction, _result(message, type="STARTED"))
 
-    async def _finish_patiently(self, message: Message, outcome: Built | Rejected, seconds: float) -> None:
+    async def _finish_patiently(self, message: Message, outcome: Outcome, seconds: float) -> None:
         """Sends the result also when the database is away for a while; the fence makes a second try harmless."""
         for _ in range(FINISH_TRIES - 1):
             try:
@@ -141,20 +147,33 @@ class Worker:
                 await asyncio.sleep(1)
         return await self._finish(message, outcome, seconds)
 
-    async def _finish(self, message: Message, outcome: Built | Rejected, seconds: float) -> None:
+    async def _finish(self, message: Message, outcome: Outcome, seconds: float) -> None:
         """Artifact, result and acknowledgement together, unless another compiler has taken the message since."""
-        facts: dict[str, Any] = {"diagnostics": as_data(outcome.diagnostics), "build_ms": round(seconds * 1000)}
         async with self._artifacts.database.transaction() as transaction:
             if not await self._jobs.archive(transaction, message):
                 logger().warning("build_too_late", **_names(message))
                 return
-            if isinstance(outcome, Built):
-                digest = await self._artifacts.insert(transaction, outcome.wasm)
-                facts |= {"status": "READY", "artifact_digest": digest, "artifact_bytes": len(outcome.wasm), "abi": outcome.abi}
-            else:
-                facts |= {"status": "FAILED", "failure_reason": outcome.reason, "compile_error": readable(outcome.diagnostics)}
+            stored = await self._keep(transaction, outcome) if isinstance(outcome, Built) else outcome
+            facts = {"build_ms": round(seconds * 1000), **_facts(stored)}
             await self._results.send(transaction, _result(message, type="FINISHED", **facts))
-        logger().info("built", status=facts["status"], ms=facts["build_ms"], **_names(message))
+        cached = isinstance(outcome, StoredBuild)
+        logger().info("built", status=facts["status"], ms=facts["build_ms"], cached=cached, **_names(message))
+
+    async def _keep(self, transaction: Transaction, built: Built) -> StoredBuild:
+        """Keeps a module and what it was built from."""
+        digest = await self._artifacts.insert(transaction, built.wasm)
+        stored = StoredBuild(digest, len(built.wasm), built.abi, as_data(built.diagnostics))
+        if built.key:
+            await self._artifacts.insert_build(transaction, built.key, stored)
+        return stored
+
+
+def _facts(outcome: StoredBuild | Rejected) -> dict[str, Any]:
+    """How a build ended, as its result tells."""
+    if isinstance(outcome, StoredBuild):
+        return {"status": "READY", **asdict(outcome)}
+    diagnostics, text = as_data(outcome.diagnostics), readable(outcome.diagnostics)
+    return {"status": "FAILED", "failure_reason": outcome.reason, "compile_error": text, "diagnostics": diagnostics}
 
 
 def _result(message: Message, **facts: Any) -> Mapping[str, Any]:

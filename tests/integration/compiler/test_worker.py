@@ -5,7 +5,7 @@ import hashlib
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -19,25 +19,25 @@ from libs.common.abi import ASSEMBLYSCRIPT
 from libs.common.channel import open_channel
 from libs.common.errors import InvalidArgument, NotFound
 from libs.common.ids import uuid7
-from libs.common.migrate import install_queues, migrate
 from libs.common.postgres import Database, open_database
 from libs.common.queue import COMPILATION_JOBS, COMPILATION_RESULTS, Queue, wakeups
 from libs.common.server import start_server
 from libs.local.__main__ import free_ports
-from services import compiler
 from services.compiler import worker as tested
+from services.compiler.jail import Jails
 from services.compiler.languages import Bounds, Compiled, Diagnostic, Failed, Language, Toolchain, ToolchainUnavailable
 from services.compiler.languages.assemblyscript import AssemblyScript
 from services.compiler.repository import ArtifactRepository
 from services.compiler.servicer import CHUNK_BYTES, CompilerInternalServicer
 from services.compiler.worker import Worker, WorkerLimits
 from tests.integration.executor.guests import ECHO, answering
-from tests.support.postgres import TestPostgres
 from tests.support.processes import descendants, running_process, running_service
 from tests.support.proxy import proxied
 
 BOUNDS: Final = Bounds(wall_seconds=60, cpu_seconds=60, memory_bytes=1 << 30, output_bytes=1 << 18, artifact_bytes=8 << 20)
 JOBS, RESULTS = Queue(COMPILATION_JOBS), Queue(COMPILATION_RESULTS)
+# What results of two jobs differ in, though they come of the same source.
+OF_EACH: Final = ("function_id", "queue_ms", "build_ms")
 # Far longer than a test.
 PATIENT: Final = 60
 
@@ -46,6 +46,7 @@ class FakeLanguage:
     """A language that compiles when a test lets it, to what a test says.
 
     Attributes:
+        fingerprint: Of its toolchain; empty as long as a test wants each source compiled.
         begun, cancelled: How many compilations have.
         outcome: What they end with.
         may_end: Until it is set, they do not end.
@@ -58,12 +59,13 @@ class FakeLanguage:
 
     def __init__(self, outcome: Compiled | Failed | Exception | None = None) -> None:
         self.outcome: Compiled | Failed | Exception = outcome or Compiled(ECHO.wasm, ())
+        self.fingerprint = ""
         self.may_end = asyncio.Event()
         self.begun = self.cancelled = self.compiling = self.most_at_once = 0
         self._changed = asyncio.Condition()
 
     def toolchain(self) -> Toolchain:
-        return Toolchain(available=True, version="1", install_hint="", fingerprint="")
+        return Toolchain(available=True, version="1", install_hint="", fingerprint=self.fingerprint)
 
     async def compile(self, source: str, bounds: Bounds) -> Compiled | Failed:
         self.begun += 1
@@ -145,21 +147,9 @@ class Line:
                 await asyncio.sleep(0.02)
 
 
-@pytest.fixture(scope="module")
-async def template(postgres: TestPostgres) -> str:
-    """The name of a database with the compiler's schema and the queues."""
-    url = await postgres.new_database()
-    async with open_database(url, name="test") as database:
-        await migrate(database, "compiler", Path(compiler.__path__[0]) / "migrations")
-        await install_queues(database, COMPILATION_JOBS, COMPILATION_RESULTS)
-    return url.rpartition("/")[2]
-
-
 @pytest.fixture
-async def line(postgres: TestPostgres, template: str) -> AsyncIterator[Line]:
-    url = await postgres.new_database(template)
-    async with open_database(url, name="test") as database:
-        yield Line(url, database)
+async def line(database_url: str, database: Database) -> Line:
+    return Line(database_url, database)
 
 
 @asynccontextmanager
@@ -189,7 +179,7 @@ async def working(
 
 
 async def test_a_job_is_announced_and_then_finished_with_its_artifact(line: Line) -> None:
-    async with working(line, AssemblyScript()):
+    async with working(line, AssemblyScript(Jails("auto"))):
         identity = await line.send("export function handle(input: string): string { return input; }", version=3)
         (result,) = await line.finished()
 
@@ -205,7 +195,7 @@ async def test_a_job_is_announced_and_then_finished_with_its_artifact(line: Line
 
 
 async def test_a_source_that_does_not_compile_has_a_result_and_no_artifact(line: Line) -> None:
-    async with working(line, AssemblyScript()):
+    async with working(line, AssemblyScript(Jails("auto"))):
         await line.send("export function handle(input: string): string {\n  return nope;\n}")
         (result,) = await line.finished()
 
@@ -567,3 +557,95 @@ async def test_an_artifact_that_is_not_there_is_told_apart_from_what_is_no_diges
         with pytest.raises(kind):
             async for _ in stub.GetArtifact(pb.GetArtifactRequest(digest=digest)):
                 pass
+
+
+# What was built before
+
+
+def remembered(outcome: Compiled | Failed | Exception | None = None) -> FakeLanguage:
+    """A language whose builds end at once and are remembered."""
+    language = FakeLanguage(outcome)
+    language.fingerprint = "toolchain 1"
+    language.may_end.set()
+    return language
+
+
+async def test_the_same_source_is_compiled_once_whoever_sends_it(line: Line) -> None:
+    warning = Diagnostic("WARNING", 1, 2, None, None, None, "careful", "x")
+    language = remembered(Compiled(ECHO.wasm, (warning,)))
+
+    async with working(line, language, concurrency=1):
+        await line.send("the same")
+        await line.send("the same")
+        first, second = await line.finished(2)
+
+    assert language.begun == 1
+    assert {name: first[name] for name in first if name not in OF_EACH} == {name: second[name] for name in second if name not in OF_EACH}
+    assert (second["status"], second["artifact_bytes"], second["abi"]) == ("READY", len(ECHO.wasm), "assemblyscript")
+    assert [one["message"] for one in second["diagnostics"]] == ["careful"]
+
+
+@pytest.mark.parametrize("change", ["source", "toolchain", "bound"])
+async def test_what_a_module_depends_on_makes_it_another_build(line: Line, change: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    language = remembered()
+    async with working(line, language):
+        await line.send("one")
+        await line.finished()
+    if change == "toolchain":
+        language.fingerprint = "toolchain 2"
+    if change == "bound":
+        monkeypatch.setitem(globals(), "BOUNDS", replace(BOUNDS, artifact_bytes=1 << 20))
+
+    async with working(line, language):
+        await line.send("another" if change == "source" else "one")
+        await line.finished(2)
+
+    assert language.begun == 2
+
+
+async def test_a_toolchain_that_is_exchanged_during_a_build_does_not_get_its_module(line: Line) -> None:
+    language = remembered()
+    language.may_end.clear()
+    async with working(line, language):
+        await line.send("one")
+        await language.until(lambda: language.begun == 1)
+        language.fingerprint = "toolchain 2"
+        language.may_end.set()
+        await line.finished()
+        await line.send("one")
+        await line.finished(2)
+
+    assert language.begun == 2
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Failed("COMPILE_ERROR", (Diagnostic("ERROR", 1, 1, None, None, None, "no", ""),)),
+        Failed("COMPILE_TIMEOUT", (Diagnostic("ERROR", 1, 1, None, None, None, "slow", ""),)),
+        Compiled(b"no module", ()),
+    ],
+    ids=["refused", "too slow", "unusable"],
+)
+async def test_a_build_that_made_no_module_is_not_remembered(line: Line, outcome: Compiled | Failed) -> None:
+    language = remembered(outcome)
+
+    async with working(line, language, concurrency=1):
+        await line.send("one")
+        await line.send("one")
+        results = await line.finished(2)
+
+    assert [one["status"] for one in results] == ["FAILED", "FAILED"]
+    assert language.begun == 2
+
+
+async def test_the_real_compiler_is_asked_once_for_a_source(line: Line) -> None:
+    language = AssemblyScript(Jails("auto"))
+
+    async with working(line, language, concurrency=1):
+        await line.send(language.starter)
+        await line.send(language.starter)
+        first, second = await line.finished(2)
+
+    assert first["artifact_digest"] == second["artifact_digest"]
+    assert await line.database.fetchval("SELECT count(*) FROM compiler.builds") == 1

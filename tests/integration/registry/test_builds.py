@@ -89,10 +89,11 @@ class Pipeline(World):
 async def pipeline(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pipeline]:
     """An installation without functions."""
 
-    async def build(building: Any, source: str, bounds: Bounds) -> Built:
-        return Built(await building(source), ASSEMBLYSCRIPT.name, [])
+    async def build(building: Any, source: str, bounds: Bounds, *, key: str | None) -> Built:
+        return Built(await building(source), ASSEMBLYSCRIPT.name, [], key)
 
     monkeypatch.setattr(module, "build", build)
+    monkeypatch.setattr(module, "key_of", lambda *_: None)
     async with postgres_world(database_url) as world:
         yield Pipeline(world.repository, world.broker)
 
