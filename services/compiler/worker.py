@@ -55,13 +55,19 @@ class Worker:
 
     async def run(self, wakeup: Wakeup) -> None:
         """Takes jobs for ever. Cancelling it gives jobs in work back to the queue."""
+        taking: asyncio.Task[int] | None = None
         try:
             while True:
                 free = self._limits.concurrency - len(self._building)
-                if free and await self._take(free, wakeup):
-                    continue
+                if free:
+                    taking = asyncio.create_task(self._take(free, wakeup))
+                    if await asyncio.shield(taking):
+                        continue
                 await wakeup.wait()
         finally:
+            # A read on its way has taken its jobs already: only when it is answered can they be given back.
+            if taking:
+                await asyncio.gather(taking, return_exceptions=True)
             for task in self._building:
                 task.cancel()
             await asyncio.gather(*self._building, return_exceptions=True)
