@@ -11,7 +11,8 @@ from libs.common.postgres import open_database
 from libs.common.queue import COMPILATION_JOBS, COMPILATION_RESULTS, Queue, wakeups
 from libs.common.server import Service, forever, run
 from libs.common.settings import load
-from services.compiler.jail import Jails, JailUnavailable
+from services.compiler.hot import HotProcesses
+from services.compiler.jails import Jails, JailUnavailable
 from services.compiler.languages import Bounds, languages
 from services.compiler.repository import ArtifactRepository
 from services.compiler.servicer import CompilerInternalServicer, CompilerServicer
@@ -30,7 +31,10 @@ async def main() -> None:
         await migrate(database, "compiler", Path(__file__).with_name("migrations"))
         await install_queues(database, COMPILATION_JOBS, COMPILATION_RESULTS)
 
-        known = languages(await jails(settings))
+        hot = await service.open(HotProcesses(await jails(settings), spare=settings.compiler_concurrency))
+        known = languages(hot)
+        for language in known.values():
+            language.prepare(bounds(settings))
         artifacts = ArtifactRepository(database)
         limits = WorkerLimits(settings.compiler_concurrency, settings.compiler_max_attempts, settings.compiler_visibility_seconds)
         worker = Worker(artifacts, known, bounds(settings), limits)

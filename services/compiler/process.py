@@ -6,7 +6,7 @@ import enum
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -40,7 +40,7 @@ class Limits:
 
     Attributes:
         wall_seconds: From start to end.
-        cpu_seconds: Per process, all threads together.
+        cpu_seconds: Of the process and its descendants together.
         memory_bytes: Resident, of the process and its descendants together. Address space is free: Node reserves gigabytes.
         stdout_bytes: More on stdout ends the run.
         stderr_bytes: What is kept of stderr; more is read and dropped.
@@ -98,33 +98,53 @@ async def run(
     Raises:
         OSError: It could not be started.
     """
-    numbers = (limits.cpu_seconds, limits.file_bytes, _OPEN_FILES, _NICENESS)
-    limiter = [sys.executable, "-I", "-S", str(_LIMITED), *map(str, numbers)]
-    with jail.around(limiter, command, shown) as (whole, descriptors):
-        async with _started(whole, descriptors, environment or {}) as process:
-            return await _Run(process, limits).to_end(stdin)
+    async with started(command, limits, jail=jail, shown=shown, environment=environment or {}) as process:
+        return await _Run(process, limits).to_end(stdin)
 
 
 @contextlib.asynccontextmanager
-async def _started(
-    command: Sequence[str], descriptors: Sequence[int], environment: Mapping[str, str]
+async def started(
+    command: Sequence[str], limits: Limits, *, jail: Jail, shown: Sequence[Path], environment: Mapping[str, str]
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=environment,
-        pass_fds=descriptors,
-        start_new_session=True,
-    )
+    """A process with pipes for all three streams, and those limits that the kernel keeps; gone for good when the block ends.
+
+    Args: see `run`.
+
+    Raises:
+        OSError: It could not be started.
+    """
+    numbers = (limits.cpu_seconds, limits.file_bytes, _OPEN_FILES, _NICENESS)
+    limiter = [sys.executable, "-I", "-S", str(_LIMITED), *map(str, numbers)]
+    with jail.around(limiter, command, shown) as (whole, descriptors):
+        process = await asyncio.create_subprocess_exec(
+            *whole,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=environment,
+            pass_fds=descriptors,
+            start_new_session=True,
+        )
     try:
         yield process
     finally:
         if process.returncode is None:
-            _kill(process.pid)
+            kill(process.pid)
         # Shielded, so that a second cancellation cannot leave a zombie.
-        await asyncio.shield(asyncio.ensure_future(process.wait()))
+        await asyncio.shield(asyncio.ensure_future(_gone(process)))
+
+
+async def _gone(process: asyncio.subprocess.Process) -> None:
+    """Returns once a process and its pipes are gone. What nobody has read is read here: `wait` waits for the pipes too."""
+    streams = [stream for stream in (process.stdout, process.stderr) if stream]
+    await asyncio.gather(process.wait(), *map(_drain, streams))
+
+
+async def _drain(stream: asyncio.StreamReader) -> None:
+    # Somebody else may be reading it to its end already.
+    with contextlib.suppress(RuntimeError):
+        while await stream.read(_CHUNK):
+            pass
 
 
 class _Run:
@@ -143,17 +163,17 @@ class _Run:
     async def to_end(self, stdin: bytes) -> Finished:
         """Feeds, reads and watches until the process has ended."""
         pipes = [asyncio.ensure_future(one) for one in (self._feed(stdin), self._collect_stdout(), self._collect_stderr())]
-        watch = asyncio.ensure_future(self._watch())
+        watching = asyncio.ensure_future(watch(self._process.pid, self._limits, self._exceed))
         try:
             await _exit_of(self._process)
             # What it left behind in its group; the number is free for others only once the group is empty.
-            _kill(self._process.pid)
+            kill(self._process.pid)
             await asyncio.wait(pipes, timeout=_DRAIN_SECONDS)
             status = await self._process.wait()
         finally:
-            for task in (*pipes, watch):
+            for task in (*pipes, watching):
                 task.cancel()
-            await asyncio.gather(*pipes, watch, return_exceptions=True)
+            await asyncio.gather(*pipes, watching, return_exceptions=True)
         # A jail that stands between tells of a signal as shells do.
         if self._exceeded is None and status in (-signal.SIGXCPU, 128 + signal.SIGXCPU):
             self._exceeded = Limit.CPU
@@ -161,7 +181,7 @@ class _Run:
 
     def _exceed(self, limit: Limit) -> None:
         self._exceeded = self._exceeded or limit
-        _kill(self._process.pid)
+        kill(self._process.pid)
 
     async def _feed(self, data: bytes) -> None:
         # A compiler may end without reading to the end.
@@ -184,20 +204,32 @@ class _Run:
         while chunk := await self._stderr.read(_CHUNK):
             self._err += chunk[: self._limits.stderr_bytes - len(self._err)]
 
-    async def _watch(self) -> None:
-        clock = asyncio.get_running_loop().time
-        deadline = clock() + self._limits.wall_seconds
-        while (left := deadline - clock()) > 0:
-            await asyncio.sleep(min(_POLL_SECONDS, left))
-            # Reading /proc takes milliseconds when there are many processes: not on the event loop.
-            resident, processes = await asyncio.to_thread(_usage, self._process.pid)
-            if resident > self._limits.memory_bytes:
-                self._exceed(Limit.MEMORY)
+
+async def watch(pid: int, limits: Limits, exceed: Callable[[Limit], None], *, cpu_before: float = 0) -> None:
+    """Looks after a process and its descendants until they pass a limit, and tells which.
+
+    Args:
+        pid: The process.
+        limits: What they may use from now on.
+        exceed: Told once.
+        cpu_before: Processor time that they had used before, in seconds.
+    """
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + limits.wall_seconds
+    while (left := deadline - clock()) > 0:
+        await asyncio.sleep(min(_POLL_SECONDS, left))
+        # Reading /proc takes milliseconds when there are many processes: not on the event loop.
+        used = await asyncio.to_thread(usage, pid)
+        passed = (
+            (Limit.MEMORY, used.resident > limits.memory_bytes),
+            (Limit.PROCESSES, used.processes > limits.processes),
+            (Limit.CPU, used.cpu_seconds - cpu_before > limits.cpu_seconds),
+        )
+        for limit, is_passed in passed:
+            if is_passed:
+                exceed(limit)
                 return
-            if processes > self._limits.processes:
-                self._exceed(Limit.PROCESSES)
-                return
-        self._exceed(Limit.WALL)
+    exceed(Limit.WALL)
 
 
 async def _exit_of(process: asyncio.subprocess.Process) -> None:
@@ -224,16 +256,28 @@ def _tree(pid: int) -> list[psutil.Process]:
         return []
 
 
-def _usage(pid: int) -> tuple[int, int]:
-    """Resident bytes and number of the processes of a tree."""
-    resident, tree = 0, _tree(pid)
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a process and its descendants use: resident bytes, their number, and the processor time of those that live."""
+
+    resident: int
+    processes: int
+    cpu_seconds: float
+
+
+def usage(pid: int) -> Usage:
+    """What is used now, as far as it can be seen."""
+    resident, cpu, tree = 0, 0.0, _tree(pid)
     for process in tree:
         with contextlib.suppress(psutil.Error):
-            resident += process.memory_info().rss
-    return resident, len(tree)
+            with process.oneshot():
+                times = process.cpu_times()
+                resident += process.memory_info().rss
+            cpu += times.user + times.system
+    return Usage(resident, len(tree), cpu)
 
 
-def _kill(pid: int) -> None:
+def kill(pid: int) -> None:
     """Kills a session's process group, and descendants that left it. A group outlives its leader, and its number with it."""
     strays = _tree(pid)
     with contextlib.suppress(ProcessLookupError):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from libs.common.abi import Abi
-from services.compiler.jail import Jails
+from services.compiler.hot import HotProcesses
 
 Severity = Literal["ERROR", "WARNING", "INFO"]
 Reason = Literal["COMPILE_ERROR", "COMPILE_TIMEOUT", "COMPILE_MEMORY", "COMPILE_OUTPUT", "COMPILE_PROCESSES", "COMPILER_CRASHED"]
@@ -114,6 +114,9 @@ class Language(Protocol):
     def toolchain(self) -> Toolchain:
         """Looks at what is installed. Cheap enough for every call, runs nothing."""
 
+    def prepare(self, bounds: Bounds) -> None:
+        """Begins whatever makes the first builds quick, in the background."""
+
     async def compile(self, source: str, bounds: Bounds) -> Compiled | Failed:
         """Compiles one file.
 
@@ -124,14 +127,14 @@ class Language(Protocol):
         """
 
 
-def languages(jails: Jails) -> Mapping[str, Language]:
+def languages(hot: HotProcesses) -> Mapping[str, Language]:
     """All languages by id, in the order of their ids.
 
     Args:
-        jails: Where their compilers run.
+        hot: The compilers that are kept between builds.
     """
     # A language imports this module for its types, so it can only be imported later than them.
     from services.compiler.languages.assemblyscript import AssemblyScript
 
-    known: list[Language] = [AssemblyScript(jails)]
+    known: list[Language] = [AssemblyScript(hot)]
     return {language.id: language for language in sorted(known, key=lambda one: one.id)}

@@ -13,14 +13,13 @@ import pytest
 
 from libs.common.abi import ASSEMBLYSCRIPT
 from services.compiler import languages as registry
-from services.compiler.jail import Jails
+from services.compiler.hot import HotProcesses
 from services.compiler.languages import Bounds, Compiled, Diagnostic, Failed, ToolchainUnavailable
 from services.compiler.languages.assemblyscript import AssemblyScript, _find_node
 from services.compiler.wasm import UnusableModule, check
 from tests.integration.compiler.guest import Abort, call
 
 FOLDER: Final = Path(registry.__file__).parent / "assemblyscript"
-JAILS: Final = Jails("auto")
 BOUNDS: Final = Bounds(wall_seconds=60, cpu_seconds=60, memory_bytes=1 << 30, output_bytes=1 << 18, artifact_bytes=8 << 20)
 
 
@@ -251,32 +250,34 @@ def test_a_function_without_json_does_not_pay_for_it() -> None:
     assert len(wasm("plain")) < 10_000 < len(wasm("json"))
 
 
-async def build(source: str, limits: Bounds = BOUNDS) -> Compiled | Failed:
-    return await AssemblyScript(JAILS).compile(source, limits)
+async def build(compilers: HotProcesses, source: str, limits: Bounds = BOUNDS) -> Compiled | Failed:
+    return await AssemblyScript(compilers).compile(source, limits)
 
 
-async def test_the_starter_compiles_in_a_process_of_its_own_to_the_same_bytes_each_time() -> None:
-    first, second = await asyncio.gather(build(AssemblyScript(JAILS).starter), build(AssemblyScript(JAILS).starter))
+async def test_the_starter_compiles_in_a_process_of_its_own_to_the_same_bytes_each_time(compilers: HotProcesses) -> None:
+    first, second = await asyncio.gather(
+        build(compilers, AssemblyScript(compilers).starter), build(compilers, AssemblyScript(compilers).starter)
+    )
 
     assert isinstance(first, Compiled)
     assert first == second
     assert call(first.wasm, '{"name":"Kiln"}').output == '{"message":"Hello, Kiln!"}'
 
 
-async def test_a_failed_build_has_typed_diagnostics() -> None:
-    outcome = await build(body("return nope;"))
+async def test_a_failed_build_has_typed_diagnostics(compilers: HotProcesses) -> None:
+    outcome = await build(compilers, body("return nope;"))
 
     expected = Diagnostic("ERROR", 2, 10, 2, 14, "TS2304", "Cannot find name 'nope'.", "  return nope;")
     assert outcome == Failed("COMPILE_ERROR", (expected,))
 
 
-async def test_an_external_import_is_named_by_the_compiler_and_refused_by_the_check() -> None:
+async def test_an_external_import_is_named_by_the_compiler_and_refused_by_the_check(compilers: HotProcesses) -> None:
     source = MISTAKES["external"][0]
 
     class Lenient(AssemblyScript):
         abi = type(ASSEMBLYSCRIPT)("lenient", ASSEMBLYSCRIPT.exports, {**ASSEMBLYSCRIPT.imports, ("env", "foo"): None})  # type: ignore[dict-item, misc]
 
-    outcome = await Lenient(JAILS).compile(source, BOUNDS)
+    outcome = await Lenient(compilers).compile(source, BOUNDS)
 
     assert isinstance(outcome, Compiled)
     with pytest.raises(UnusableModule, match=r"env.*foo"):
@@ -304,8 +305,10 @@ async def test_an_external_import_is_named_by_the_compiler_and_refused_by_the_ch
         ),
     ],
 )
-async def test_a_build_that_passes_a_bound_fails_and_names_it(source: str, limits: Bounds, reason: str, said: str) -> None:
-    outcome = await build(source, limits)
+async def test_a_build_that_passes_a_bound_fails_and_names_it(
+    compilers: HotProcesses, source: str, limits: Bounds, reason: str, said: str
+) -> None:
+    outcome = await build(compilers, source, limits)
 
     assert isinstance(outcome, Failed)
     assert outcome.reason == reason
@@ -313,15 +316,15 @@ async def test_a_build_that_passes_a_bound_fails_and_names_it(source: str, limit
     assert said in outcome.diagnostics[0].message
 
 
-async def test_a_large_source_compiles() -> None:
+async def test_a_large_source_compiles(compilers: HotProcesses) -> None:
     filler = "// " + "\U0001f600 filler " * 8 + "\n"
     source = filler * ((1 << 20) // len(filler.encode())) + body("return input;")
 
-    assert isinstance(await build(source), Compiled)
+    assert isinstance(await build(compilers, source), Compiled)
 
 
-async def test_many_errors_are_cut_to_fifty() -> None:
-    outcome = await build(body("\n".join(f"missing{n};" for n in range(200)) + "return input;"))
+async def test_many_errors_are_cut_to_fifty(compilers: HotProcesses) -> None:
+    outcome = await build(compilers, body("\n".join(f"missing{n};" for n in range(200)) + "return input;"))
 
     assert len(outcome.diagnostics) == 50
 
@@ -336,15 +339,15 @@ def copy_of(folder: Path, change: Callable[[str], str]) -> Path:
     return folder
 
 
-async def test_a_compiler_that_does_not_start_is_the_platforms_fault(tmp_path: Path) -> None:
-    broken = AssemblyScript(JAILS, folder=copy_of(tmp_path, lambda _: "throw new Error('broken installation')"))
+async def test_a_compiler_that_does_not_start_is_the_platforms_fault(compilers: HotProcesses, tmp_path: Path) -> None:
+    broken = AssemblyScript(compilers, folder=copy_of(tmp_path, lambda _: "throw new Error('broken installation')"))
 
     with pytest.raises(ToolchainUnavailable, match="broken installation"):
         await broken.compile(body("return input;"), BOUNDS)
 
 
-async def test_a_compiler_that_ends_without_a_result_has_crashed(tmp_path: Path) -> None:
-    silent = AssemblyScript(JAILS, folder=copy_of(tmp_path, lambda _: "process.stdout.write('KILN')"))
+async def test_a_compiler_that_ends_without_a_result_has_crashed(compilers: HotProcesses, tmp_path: Path) -> None:
+    silent = AssemblyScript(compilers, folder=copy_of(tmp_path, lambda _: "process.stdout.write('KILN')"))
 
     outcome = await silent.compile(body("return input;"), BOUNDS)
 
@@ -352,8 +355,8 @@ async def test_a_compiler_that_ends_without_a_result_has_crashed(tmp_path: Path)
     assert outcome.reason == "COMPILER_CRASHED"
 
 
-async def test_a_missing_toolchain_says_how_to_install_it(tmp_path: Path) -> None:
-    absent = AssemblyScript(JAILS, folder=tmp_path)
+async def test_a_missing_toolchain_says_how_to_install_it(compilers: HotProcesses, tmp_path: Path) -> None:
+    absent = AssemblyScript(compilers, folder=tmp_path)
 
     assert not absent.toolchain().available
     assert "npm ci" in absent.toolchain().install_hint
@@ -361,11 +364,11 @@ async def test_a_missing_toolchain_says_how_to_install_it(tmp_path: Path) -> Non
         await absent.compile(body("return input;"), BOUNDS)
 
 
-def test_the_fingerprint_changes_with_the_adapter(tmp_path: Path) -> None:
-    changed = AssemblyScript(JAILS, folder=copy_of(tmp_path, lambda driver: driver + "// changed\n"))
+def test_the_fingerprint_changes_with_the_adapter(compilers: HotProcesses, tmp_path: Path) -> None:
+    changed = AssemblyScript(compilers, folder=copy_of(tmp_path, lambda driver: driver + "// changed\n"))
 
-    assert changed.toolchain().fingerprint != AssemblyScript(JAILS).toolchain().fingerprint
+    assert changed.toolchain().fingerprint != AssemblyScript(compilers).toolchain().fingerprint
 
 
-def test_the_languages_are_known_by_their_ids() -> None:
-    assert {id_: language.name for id_, language in registry.languages(JAILS).items()} == {"assemblyscript": "AssemblyScript"}
+def test_the_languages_are_known_by_their_ids(compilers: HotProcesses) -> None:
+    assert {id_: language.name for id_, language in registry.languages(compilers).items()} == {"assemblyscript": "AssemblyScript"}

