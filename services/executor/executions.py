@@ -132,11 +132,12 @@ class Executions:
 
     async def close(self) -> None:
         """Waits for what must still be recorded, but not for ever: what is not recorded then is swept."""
-        try:
-            async with asyncio.timeout(RECORDING_SECONDS):
-                await asyncio.gather(*self._background, return_exceptions=True)
-        except TimeoutError:
-            logger().error("not_recorded", runs=len(self._background))
+        if self._background:
+            _, unrecorded = await asyncio.wait(self._background, timeout=RECORDING_SECONDS)
+            for task in unrecorded:
+                task.cancel()
+            if unrecorded:
+                logger().error("not_recorded", runs=len(unrecorded))
 
     def _check_input(self, text: bytes) -> None:
         if len(text) > self._max_input_bytes:
@@ -219,7 +220,8 @@ class Executions:
         """Records the end, and answers with what the history then says."""
         recording = self._in_background(self._record(execution))
         try:
-            recorded = await asyncio.wait_for(asyncio.shield(recording), RECORDING_SECONDS)
+            async with asyncio.timeout(RECORDING_SECONDS):
+                recorded = await asyncio.shield(recording)
         except TimeoutError:
             raise Unavailable(
                 f"the function ran, and its record cannot be written now; execution {execution.id} will tell", reason="NOT_RECORDED"

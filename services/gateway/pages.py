@@ -74,6 +74,9 @@ class Index:
     async def __call__(self, request: Request) -> Answer:
         """The page, whose commands work where the reader is: they name the address that the page was asked from."""
         if request.prefers("text/html"):
-            page = self._page.substitute(HTTP=escape(request.headers.get("host", "")), GRPC=escape(self._grpc_address))
+            host = request.headers.get("host", "")
+            # The same machine, as the reader names it; the port may be published as another, which only an operator knows.
+            door = f"{host.rpartition(':')[0] or host}:{self._grpc_address.rpartition(':')[2]}"
+            page = self._page.substitute(HTTP=escape(host), GRPC=escape(door))
             return Answer(200, page.encode(), HTML, [("Vary", "Accept, Host")])
         return Answer(200, self._places, headers=[("Vary", "Accept")])
