@@ -12,7 +12,8 @@ from libs.common.queue import COMPILATION_JOBS, COMPILATION_RESULTS, Queue, wake
 from libs.common.server import Service, forever, run
 from libs.common.settings import load
 from services.compiler.hot import HotProcesses
-from services.compiler.jails import Jails, JailUnavailable
+from services.compiler.jail import JailUnavailable
+from services.compiler.jails import Jails
 from services.compiler.languages import Bounds, languages
 from services.compiler.repository import ArtifactRepository
 from services.compiler.servicer import CompilerInternalServicer, CompilerServicer

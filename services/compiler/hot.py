@@ -1,10 +1,12 @@
 """Compilers that are kept: a process that has loaded its toolchain builds one source after the other, each under bounds of its own.
 
 Loading and warming up takes most of a short build's time. A process that ended a build in any other way than by an answer is never asked
-again, nor is one that has built many times or has grown; another takes its place before it is needed.
+again, nor is one that has built many times, has grown, or has started others; another takes its place before it is needed. Between builds a
+process is stopped, so that it does nothing that nobody watches.
 """
 
 import asyncio
+import signal
 import struct
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
@@ -14,9 +16,9 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from libs.common.logs import logger
-from services.compiler.jail import Jail
-from services.compiler.jails import Jails, JailUnavailable
-from services.compiler.process import Limit, Limits, kill, started, usage, watch
+from services.compiler.jail import Jail, JailUnavailable
+from services.compiler.jails import Jails
+from services.compiler.process import Limit, Limits, Usage, kill, signal_tree, started, usage, watch
 
 # What a process says once it is ready for requests.
 READY: Final = b"KILN"
@@ -47,12 +49,14 @@ class Program:
         command: By absolute path.
         shown: Folders that it reads, beside the system's.
         environment: Its whole environment.
+        fingerprint: Of all the files it is made of: a process of another is not the same program.
         warm_up: Requests that are made before any other.
     """
 
     command: tuple[str, ...]
     shown: tuple[Path, ...]
     environment: tuple[tuple[str, str], ...]
+    fingerprint: str = ""
     warm_up: tuple[bytes, ...] = ()
 
 
@@ -82,12 +86,15 @@ class HotProcess:
         self._process, self._pid = process, process.pid
         self._stack = stack
         self._stdin, self._stdout, self._stderr = process.stdin, process.stdout, process.stderr
-        self._exceeded: Limit | None = None
+        # The bounds that were passed, the first one first.
+        self._exceeded: list[Limit] = []
+        self._is_over = asyncio.Event()
         self._said = bytearray()
         self._listening = asyncio.create_task(self._listen())
         self._closing: asyncio.Task[None] | None = None
+        self._at_start = 0
+        self._used = Usage(0, 0, 0.0)
         self.builds = 0
-        self.resident = 0
 
     @classmethod
     async def start(cls, program: Program, jail: Jail) -> Self:
@@ -105,50 +112,75 @@ class HotProcess:
             raise StartFailed(str(error)) from error
         self = cls(process, stack)
         try:
+            await self._become_ready()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def _become_ready(self) -> None:
+        try:
             async with asyncio.timeout(_START_SECONDS):
                 said = await self._stdout.readexactly(len(READY))
         except (asyncio.IncompleteReadError, TimeoutError):
             said = b""
-        except BaseException:
-            await self.close()
-            raise
         if said != READY:
-            await self.close()
+            await asyncio.wait([self._listening], timeout=_LAST_WORDS_SECONDS)
             raise StartFailed(bytes(self._said).decode(errors="replace")[-1000:] or "it said nothing")
-        return self
+        self._at_start = (await asyncio.to_thread(usage, self._pid)).processes
+
+    @property
+    def is_fit(self) -> bool:
+        """Whether it may build again, as far as its use of the machine tells."""
+        return self.builds < MAX_BUILDS and self._used.resident <= MAX_IDLE_BYTES and self._used.processes == self._at_start
 
     @property
     def alive(self) -> bool:
         """Whether it still runs, as far as is known."""
         return self._process.returncode is None
 
+    async def rest(self) -> None:
+        """Stops it until it is asked again."""
+        await asyncio.to_thread(signal_tree, self._pid, signal.SIGSTOP)
+
     async def ask(self, request: bytes, limits: Limits) -> Answer:
         """Has it build. After an answer without text it is of no more use."""
+        await asyncio.to_thread(signal_tree, self._pid, signal.SIGCONT)
         self._said.clear()
-        self._exceeded = None
+        self._exceeded.clear()
         before = await asyncio.to_thread(usage, self._pid)
         watching = asyncio.create_task(watch(self._pid, limits, self._exceed, cpu_before=before.cpu_seconds))
-        text, module = None, b""
+        exchange = asyncio.create_task(self._exchange(request, limits))
+        over = asyncio.create_task(self._is_over.wait())
+        try:
+            await asyncio.wait({exchange, over}, return_when=asyncio.FIRST_COMPLETED)
+            # Whoever slipped away when it was ended may hold the pipe: only for so long its end is waited for.
+            await asyncio.wait({exchange}, timeout=_LAST_WORDS_SECONDS)
+            text, module = exchange.result() if exchange.done() else (None, b"")
+        finally:
+            for task in (watching, exchange, over):
+                task.cancel()
+            await asyncio.gather(watching, exchange, over, return_exceptions=True)
+        if text is None:
+            await asyncio.wait([self._listening], timeout=_LAST_WORDS_SECONDS)
+        self.builds += 1
+        self._used = await asyncio.to_thread(usage, self._pid)
+        # A bound that was passed counts also when the answer came in the same moment.
+        exceeded = self._exceeded[0] if self._exceeded else None
+        return Answer(None if exceeded else text, module, exceeded, bytes(self._said[: limits.stderr_bytes]))
+
+    async def _exchange(self, request: bytes, limits: Limits) -> tuple[bytes | None, bytes]:
+        """Sends a request; text and module of the answer, without a text when there is none."""
         try:
             self._stdin.write(_SIZE.pack(len(request)) + request)
             await self._stdin.drain()
             text_bytes, module_bytes = _SIZES.unpack(await self._stdout.readexactly(_SIZES.size))
             if text_bytes + module_bytes > limits.stdout_bytes:
                 self._exceed(Limit.OUTPUT)
-            else:
-                text = await self._stdout.readexactly(text_bytes)
-                module = await self._stdout.readexactly(module_bytes)
+                return None, b""
+            return await self._stdout.readexactly(text_bytes), await self._stdout.readexactly(module_bytes)
         except (asyncio.IncompleteReadError, ConnectionError):
-            text = None
-            # Its last words may be on their way.
-            await asyncio.wait([self._listening], timeout=_LAST_WORDS_SECONDS)
-        finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
-        self.builds += 1
-        self.resident = (await asyncio.to_thread(usage, self._pid)).resident
-        # A bound that was passed counts also when the answer came in the same moment.
-        return Answer(None if self._exceeded else text, module, self._exceeded, bytes(self._said[: limits.stderr_bytes]))
+            return None, b""
 
     async def close(self) -> None:
         """Ends it and returns once it is gone, also when it is called again. Harmless when it has ended."""
@@ -161,7 +193,8 @@ class HotProcess:
         await asyncio.gather(self._listening, return_exceptions=True)
 
     def _exceed(self, limit: Limit) -> None:
-        self._exceeded = self._exceeded or limit
+        self._exceeded.append(limit)
+        self._is_over.set()
         kill(self._pid)
 
     async def _listen(self) -> None:
@@ -181,7 +214,7 @@ class HotProcesses:
         self._jails = jails
         self._spare = spare
         self._idle: dict[Program, list[HotProcess]] = {}
-        self._all: set[HotProcess] = set()
+        self._all: dict[HotProcess, Program] = {}
         self._filling = asyncio.Lock()
         self._is_over = False
         self._chores: set[asyncio.Task[Any]] = set()
@@ -213,18 +246,31 @@ class HotProcesses:
             StartFailed, JailUnavailable: no process can be had.
         """
         process = self._take(program) or await self._start(program)
-        try:
-            answer = await process.ask(request, limits)
-        except BaseException:
-            self._do(self._replace(program, process))
-            raise
-        if answer.text is None or not keep(answer) or process.builds >= MAX_BUILDS or process.resident > MAX_IDLE_BYTES:
-            self._do(self._replace(program, process))
-        else:
-            self._idle[program].append(process)
+        answer = await self._ask(program, process, request, limits, keep)
+        if answer.exceeded is Limit.MEMORY and process.builds > 1:
+            # What it had kept from builds before counts, too; only a fresh one tells what this build needs.
+            process = await self._start(program)
+            answer = await self._ask(program, process, request, limits, keep)
         return answer
 
+    async def _ask(self, program: Program, process: HotProcess, request: bytes, limits: Limits, keep: Callable[[Answer], bool]) -> Answer:
+        is_kept = False
+        try:
+            answer = await process.ask(request, limits)
+            if answer.text is not None and process.is_fit and keep(answer):
+                await process.rest()
+                is_kept = True
+            return answer
+        finally:
+            if is_kept:
+                self._idle.setdefault(program, []).append(process)
+            else:
+                self._do(self._replace(program, process))
+
     def _take(self, program: Program) -> HotProcess | None:
+        for other in [one for one in self._idle if one.command == program.command and one != program]:
+            for process in self._idle.pop(other):
+                self._do(self._replace(program, process))
         idle = self._idle.setdefault(program, [])
         while idle:
             process = idle.pop()
@@ -238,26 +284,31 @@ class HotProcesses:
         if self._is_over:
             await process.close()
             raise StartFailed("no compiler is started any more")
-        self._all.add(process)
+        self._all[process] = program
         return process
 
     async def _replace(self, program: Program, process: HotProcess) -> None:
         await process.close()
-        self._all.discard(process)
+        self._all.pop(process, None)
         await self._fill(program)
 
     async def _fill(self, program: Program) -> None:
         """Starts what is missing, one after the other, and has it warm up."""
         async with self._filling:
-            while len(self._all) < self._spare:
+            while sum(one == program for one in self._all.values()) < self._spare:
                 try:
                     process = await self._start(program)
                 except (StartFailed, JailUnavailable) as error:
                     # The build that needs one meets the same, and tells of it.
                     logger().warning("compiler_not_kept", error=str(error))
                     return
-                for request in program.warm_up:
-                    await process.ask(request, _WARMING)
+                answers = [await process.ask(request, _WARMING) for request in program.warm_up]
+                if any(answer.text is None for answer in answers):
+                    logger().error("compiler_does_not_warm_up", said=answers[-1].said.decode(errors="replace"))
+                    await process.close()
+                    del self._all[process]
+                    return
+                await process.rest()
                 self._idle.setdefault(program, []).append(process)
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:

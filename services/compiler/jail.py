@@ -1,11 +1,12 @@
 """The jail: where compilers meet hostile source. Nothing of the machine is in reach there but the toolchain and the system's own programs.
 
 With bubblewrap a compiler sees a file system of its own (`/usr` and its toolchain, read-only, and a small `/tmp`), no network, no process
-but its own, and no environment. Where the system gives no namespaces, Landlock takes the host's files and network from it instead, and its
-processes are told apart by their uid alone. Either way system calls that no compiler needs are refused, and neither root's nor the
-service's rights come along.
+but its own, and no environment. Where the system gives no namespaces, Landlock takes the host's files, sockets and processes from it
+instead; they are still there, so more system calls are refused then, and its user must not be root. Either way nothing of the service's
+rights, environment and descriptors comes along.
 """
 
+import fcntl
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from libs.common.unprivileged import COMPILER_UID, launcher
+from libs.common.unprivileged import COMPILER_UID, launcher, user_for
 from services.compiler import landlock, seccomp
 
 Kind = Literal["bubblewrap", "landlock", "none"]
@@ -23,6 +24,10 @@ TMP_BYTES: Final = 64 << 20
 _TMP: Final = "/tmp"  # noqa: S108  (the jail's own)
 # Where programs and their libraries lie. On most systems all but the first are links into it.
 _SYSTEM: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64")
+
+
+class JailUnavailable(Exception):
+    """No jail can be had here; the text says why, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,22 +49,24 @@ class Jail:
         """The whole command line, and the descriptors that its process must inherit, while the block runs.
 
         Args:
-            limiter: A program that sets its own limits and becomes the rest of its command line.
+            limiter: A program that sets its own limits, closes all descriptors but the one whose number comes next, and becomes the rest.
             command: The compiler, by absolute path, and its arguments.
             shown: Folders that it reads, beside the system's.
+
+        Raises:
+            JailUnavailable: this jail cannot hold a compiler with the rights that it would have.
         """
         needs = [Path(__file__).parent, Path(sys.executable), Path(sys.prefix), *shown]
         start = [*launcher(self.uid, needs=needs), *limiter]
         if self.kind == "none":
-            yield [*start, *command], ()
+            yield [*start, "-1", *command], ()
             return
-        # Opened anew for each process, because whoever reads it moves its position.
-        descriptor = os.memfd_create("seccomp", 0)
+        if self.kind == "landlock" and user_for(COMPILER_UID, needs) == 0:
+            raise JailUnavailable("as root, Landlock needs a user of its own, which cannot reach below a folder that is closed to others")
+        descriptor = _sealed(seccomp.program(among_others=self.kind == "landlock"))
         try:
-            os.write(descriptor, seccomp.program())
-            os.lseek(descriptor, 0, os.SEEK_SET)
             walls = self._bubblewrap(descriptor, shown) if self.bwrap else self._landlock(descriptor, shown)
-            yield [*start, *walls, *command], (descriptor,)
+            yield [*start, str(descriptor), *walls, *command], (descriptor,)
         finally:
             os.close(descriptor)
 
@@ -86,3 +93,12 @@ class Jail:
 
 # For programs of Kiln's own, which need no jail.
 OPEN: Final = Jail("none", uid=None)
+
+
+def _sealed(contents: bytes) -> int:
+    """A descriptor of a file in memory that nobody can change. One for each process, because whoever reads it moves its position."""
+    descriptor = os.memfd_create("seccomp", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.write(descriptor, contents)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
+    return descriptor

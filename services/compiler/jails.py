@@ -6,14 +6,14 @@ from typing import Final, Literal
 
 from libs.common.logs import logger
 from services.compiler import seccomp
-from services.compiler.jail import Jail, Kind
+from services.compiler.jail import Jail, JailUnavailable, Kind
 from services.compiler.process import Limits, run
 
 _TRIAL: Final = Limits(wall_seconds=20, cpu_seconds=10, memory_bytes=256 << 20, stdout_bytes=1000)
 
 
-class JailUnavailable(Exception):
-    """No jail can be had here; the text says why, and what to do."""
+class NoAnswer(JailUnavailable):
+    """Whether a jail can be had is not known now. A lesser one does not take its place for that."""
 
 
 class Jails:
@@ -43,7 +43,9 @@ class Jails:
             try:
                 jail = _make(kind)
                 await _try(jail)
-            except (JailUnavailable, OSError) as error:
+            except NoAnswer:
+                raise
+            except JailUnavailable as error:
                 failures.append(f"{kind}: {error}")
                 continue
             if kind != "bubblewrap":
@@ -72,9 +74,14 @@ async def _try(jail: Jail) -> None:
     """Has the smallest of programs jailed.
 
     Raises:
-        JailUnavailable, OSError: it did not run.
+        JailUnavailable: this jail cannot be had here.
+        NoAnswer: nobody can tell: the machine is too busy, or out of something.
     """
-    finished = await run(["/usr/bin/true"], _TRIAL, jail=jail)
-    if finished.exceeded or finished.status != 0:
-        said = finished.stderr.decode(errors="replace").strip()[-300:]
-        raise JailUnavailable(said or f"it ended with {finished.status}")
+    try:
+        finished = await run(["/usr/bin/true"], _TRIAL, jail=jail)
+    except OSError as error:
+        raise NoAnswer(f"{jail.kind} could not be tried: {error}") from error
+    if finished.exceeded:
+        raise NoAnswer(f"{jail.kind} was tried and did not end in time")
+    if finished.status != 0:
+        raise JailUnavailable(finished.stderr.decode(errors="replace").strip()[-300:] or f"it ended with {finished.status}")

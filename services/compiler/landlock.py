@@ -1,13 +1,14 @@
 """The lesser jail, for systems without namespaces: `python -I -S landlock.py FILTER FOLDER... -- COMMAND...`.
 
 Takes from a child process every file but those of the folders, which it may read and execute, and TCP, signals to others and abstract
-sockets as far as the kernel's Landlock goes; then the system calls of the filter in descriptor FILTER. Then the child becomes the command,
-and when that ends this process ends whatever it has left behind.
+sockets; then the system calls of the filter in descriptor FILTER. Then the child becomes the command, and when that ends this process ends
+whatever it has left behind.
 
 Run by its path, so it imports nothing but the standard library. Sources: linux/landlock.h and Documentation/userspace-api/landlock.rst.
 """
 
 import ctypes
+import errno
 import os
 import signal
 import struct
@@ -17,9 +18,9 @@ from typing import Final
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _VERSION, _PATH_BENEATH = 1, 1
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
-# How many rights to files each version of the kernel's interface knows, from the first; later ones know those of the last.
-_FILE_RIGHTS: Final = (13, 14, 15, 15, 16)
-_NET_SINCE, _SCOPE_SINCE = 4, 6
+# The version of the kernel's interface that knows all of this: 16 rights to files, 2 to TCP, 2 scopes. Older ones leave too much open.
+_OLDEST: Final = 6
+_FILE_RIGHTS, _NET_RIGHTS, _SCOPES = (1 << 16) - 1, 0b11, 0b11
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS, _PR_SET_CHILD_SUBREAPER, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 1, 38, 36, 22, 2
 _FILTER_BYTES: Final = 8 * 4096
 
@@ -46,8 +47,10 @@ def main(arguments: list[str]) -> None:
     _check(_libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
     if os.getppid() == parent:
         confine(folders)
-        filter_calls(os.pread(descriptor, _FILTER_BYTES, 0))
+        program = os.pread(descriptor, _FILTER_BYTES, 0)
+        os.close(descriptor)
         os.chdir("/")
+        filter_calls(program)
         os.execve(command[0], command, dict(os.environ))
 
 
@@ -77,13 +80,13 @@ def confine(folders: list[str]) -> None:
     """From now on only these folders are there, to be read.
 
     Raises:
-        OSError: the kernel has no Landlock, or it is turned off.
+        OSError: the kernel has no Landlock, or it is turned off, or too old.
     """
     version = _check(_libc.syscall(_CREATE_RULESET, None, 0, _VERSION))
-    rights = (1 << _FILE_RIGHTS[min(version, len(_FILE_RIGHTS)) - 1]) - 1
-    attributes = struct.pack("=QQQ", rights, 0b11 if version >= _NET_SINCE else 0, 0b11 if version >= _SCOPE_SINCE else 0)
-    size = 24 if version >= _SCOPE_SINCE else 16 if version >= _NET_SINCE else 8
-    ruleset = _check(_libc.syscall(_CREATE_RULESET, attributes, size, 0))
+    if version < _OLDEST:
+        raise OSError(errno.EOPNOTSUPP, f"this kernel's Landlock is of version {version}, and {_OLDEST} is needed")
+    attributes = struct.pack("=QQQ", _FILE_RIGHTS, _NET_RIGHTS, _SCOPES)
+    ruleset = _check(_libc.syscall(_CREATE_RULESET, attributes, len(attributes), 0))
     for folder in folders:
         _allow(ruleset, folder, _EXECUTE | _READ_FILE | _READ_DIR)
     _allow(ruleset, "/dev/null", _READ_FILE | _WRITE_FILE)

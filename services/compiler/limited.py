@@ -1,4 +1,4 @@
-"""Sets the limits of one process, then becomes the compiler: `python -I -S limited.py CPU FILE_BYTES FILES NICE command...`.
+"""Sets the limits of one process, then becomes the compiler: `python -I -S limited.py CPU FILE_BYTES FILES NICE KEPT command...`.
 
 A program of its own, since code between fork and exec is unsafe in a process with threads (gRPC has some). It is run by its path
 and imports nothing of Kiln, so that it starts in some 20 ms and needs no package to be readable for the compiler's uid.
@@ -13,17 +13,21 @@ import sys
 # From linux/prctl.h.
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
+# Above what any process of Kiln has open.
+_MOST_DESCRIPTORS = 1 << 20
 
 
 def main(arguments: list[str]) -> None:
     """Limits this process and replaces it by the program.
 
     Args:
-        arguments: CPU seconds, bytes per file written, open files, niceness, and the command with an absolute path.
+        arguments: CPU seconds, bytes per file written, open files, niceness, the one descriptor that the program inherits beside the
+            standard ones (-1 for none), and the command with an absolute path.
     """
     parent = os.getppid()
-    cpu, file_bytes, files, niceness = map(int, arguments[:4])
-    command = arguments[4:]
+    cpu, file_bytes, files, niceness, kept = map(int, arguments[:5])
+    command = arguments[5:]
+    close_all_but(kept)
     limit(cpu, file_bytes, files)
     os.nice(niceness)
     die_with_parent()
@@ -40,6 +44,13 @@ def limit(cpu_seconds: int, file_bytes: int, files: int) -> None:
     _lower(resource.RLIMIT_FSIZE, file_bytes, file_bytes)
     _lower(resource.RLIMIT_NOFILE, files, files)
     _lower(resource.RLIMIT_CORE, 0, 0)
+
+
+def close_all_but(kept: int) -> None:
+    """Closes every descriptor but the standard ones and one: those of whoever started this process are nobody else's."""
+    if kept > 2:
+        os.closerange(3, kept)
+    os.closerange(max(3, kept + 1), _MOST_DESCRIPTORS)
 
 
 def die_with_parent() -> None:

@@ -6,7 +6,7 @@ import enum
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -135,9 +135,15 @@ async def started(
 
 
 async def _gone(process: asyncio.subprocess.Process) -> None:
-    """Returns once a process and its pipes are gone. What nobody has read is read here: `wait` waits for the pipes too."""
+    """Returns once a process and its pipes are gone, or a moment after, when somebody who slipped away holds a pipe.
+
+    What nobody has read is read here, because `wait` may wait for the pipes too.
+    """
     streams = [stream for stream in (process.stdout, process.stderr) if stream]
-    await asyncio.gather(process.wait(), *map(_drain, streams))
+    await _exit_of(process)
+    waiting = asyncio.gather(process.wait(), *map(_drain, streams), return_exceptions=True)
+    await asyncio.wait([waiting], timeout=_DRAIN_SECONDS)
+    waiting.cancel()
 
 
 async def _drain(stream: asyncio.StreamReader) -> None:
@@ -278,10 +284,26 @@ def usage(pid: int) -> Usage:
 
 
 def kill(pid: int) -> None:
-    """Kills a session's process group, and descendants that left it. A group outlives its leader, and its number with it."""
-    strays = _tree(pid)
+    """Kills a session's process group, and descendants that left it. A group outlives its leader, and its number with it.
+
+    They are stopped first, until none comes that was not there before: one that is born in between would be nobody's descendant.
+    """
+    seen: set[psutil.Process] = set()
+    while born := set(_tree(pid)) - seen:
+        seen |= born
+        signal_all(born, signal.SIGSTOP)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
-    for process in strays:
+    signal_all(seen, signal.SIGKILL)
+
+
+def signal_tree(pid: int, number: signal.Signals) -> None:
+    """Sends a signal to a process and its descendants."""
+    signal_all(_tree(pid), number)
+
+
+def signal_all(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
+    """Sends a signal to those of some processes that are still there."""
+    for process in processes:
         with contextlib.suppress(psutil.Error):
-            process.kill()
+            process.send_signal(number)

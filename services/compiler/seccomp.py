@@ -1,7 +1,8 @@
 """The system calls a jailed compiler may not make, as a filter in the kernel's classic BPF.
 
 A list of what is refused, not of what is allowed: compilers are large programs by others, and what they use changes with each release.
-What is refused opens parts of the kernel that no compiler needs and that exploits begin with.
+What is refused opens parts of the kernel that no compiler needs and that exploits begin with. Where the host's files and processes are
+there, only out of reach, more is refused: what their owner may do to them without opening them.
 
 Sources: linux/filter.h, linux/seccomp.h, linux/audit.h, and the tables of system calls (arch/x86/entry/syscalls/syscall_64.tbl,
 include/uapi/asm-generic/unistd.h).
@@ -20,6 +21,8 @@ _NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16
 _ALLOW, _KILL, _ERRNO = 0x7FFF_0000, 0x8000_0000, 0x0005_0000
 _X32_BIT: Final = 0x4000_0000
 _AF_UNIX: Final = 1
+# No family has this number.
+_NO_FAMILY: Final = 0xFFFF
 # CLONE_NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET.
 _NEW_NAMESPACES: Final = 0x7E02_0080
 
@@ -50,6 +53,8 @@ _REFUSED: Final[Mapping[str, tuple[int, int]]] = {
     "lookup_dcookie": (212, 18),
     "mount": (165, 40),
     "mount_setattr": (442, 442),
+    "mq_open": (240, 180),
+    "msgget": (68, 186),
     "move_mount": (429, 429),
     "name_to_handle_at": (303, 264),
     "open_by_handle_at": (304, 265),
@@ -64,8 +69,10 @@ _REFUSED: Final[Mapping[str, tuple[int, int]]] = {
     "quotactl": (179, 60),
     "reboot": (169, 142),
     "request_key": (249, 218),
+    "semget": (64, 190),
     "setns": (308, 268),
     "settimeofday": (164, 170),
+    "shmget": (29, 194),
     "swapoff": (168, 225),
     "swapon": (167, 224),
     "syslog": (103, 116),
@@ -74,7 +81,41 @@ _REFUSED: Final[Mapping[str, tuple[int, int]]] = {
     "userfaultfd": (323, 282),
     "vhangup": (153, 58),
 }
-_CLONE, _CLONE3, _SOCKET = (56, 220), (435, 435), (41, 198)
+# The same for jails in which the host's files and processes are still there; None where a machine does not have the call.
+_REFUSED_AMONG_OTHERS: Final[Mapping[str, tuple[int | None, int | None]]] = {
+    "chmod": (90, None),
+    "chown": (92, None),
+    "fchmod": (91, 52),
+    "fchmodat": (268, 53),
+    "fchmodat2": (452, 452),
+    "fchown": (93, 55),
+    "fchownat": (260, 54),
+    "fremovexattr": (199, 16),
+    "fsetxattr": (190, 7),
+    "ftruncate": (77, 46),
+    "futimesat": (261, None),
+    "kill": (62, 129),
+    "lchown": (94, None),
+    "lremovexattr": (198, 15),
+    "lsetxattr": (189, 6),
+    "pidfd_open": (434, 434),
+    "pidfd_send_signal": (424, 424),
+    "removexattr": (197, 14),
+    "rt_sigqueueinfo": (129, 138),
+    "rt_tgsigqueueinfo": (297, 240),
+    "sched_setaffinity": (203, 122),
+    "sched_setattr": (314, 274),
+    "sched_setparam": (142, 118),
+    "sched_setscheduler": (144, 119),
+    "setpriority": (141, 140),
+    "setxattr": (188, 5),
+    "tkill": (200, 130),
+    "truncate": (76, 45),
+    "utime": (132, None),
+    "utimensat": (280, 88),
+    "utimes": (235, None),
+}
+_CLONE, _CLONE3, _SOCKET, _PRLIMIT = (56, 220), (435, 435), (41, 198), (302, 261)
 
 
 def supported() -> bool:
@@ -82,16 +123,21 @@ def supported() -> bool:
     return platform.machine() in _ARCHITECTURES
 
 
-def program(machine: str = platform.machine()) -> bytes:
+def program(machine: str = platform.machine(), *, among_others: bool = False) -> bytes:
     """The filter: an array of struct sock_filter.
 
+    Args:
+        machine: Whose numbers.
+        among_others: Whether the host's files and processes are there.
+
     Calls of another architecture's numbers kill the process. Namespaces, kernel keys, mounts, tracing and such are EPERM. `clone3`
-    does not exist, since a filter cannot see its flags; libraries then use `clone`. Sockets are of the Unix kind alone.
+    does not exist, since a filter cannot see its flags; libraries then use `clone`. Sockets are of the Unix kind alone, among others none.
 
     Raises:
         KeyError: there is none for the machine.
     """
     column = list(_ARCHITECTURES).index(machine)
+    refused = [*_REFUSED.values(), *(_REFUSED_AMONG_OTHERS.values() if among_others else ())]
     instructions = [
         _instruction(_LOAD, value=_ARCHITECTURE),
         _instruction(_JUMP_IF_EQUAL, skip_if_so=1, value=_ARCHITECTURES[machine]),
@@ -99,11 +145,15 @@ def program(machine: str = platform.machine()) -> bytes:
         _instruction(_LOAD, value=_NUMBER),
         _instruction(_JUMP_IF_GREATER_OR_EQUAL, skip_if_not=1, value=_X32_BIT),
         _instruction(_RETURN, value=_KILL),
-        *(part for numbers in _REFUSED.values() for part in _refuse(numbers[column], errno.EPERM)),
+        *(part for numbers in refused for number in [numbers[column]] if number is not None for part in _refuse(number, errno.EPERM)),
         *_refuse(_CLONE3[column], errno.ENOSYS),
         # Their flags and their family are the first argument.
         *_refuse_by_argument(_CLONE[column], _instruction(_JUMP_IF_ANY_BIT, skip_if_not=1, value=_NEW_NAMESPACES), errno.EPERM),
-        *_refuse_by_argument(_SOCKET[column], _instruction(_JUMP_IF_EQUAL, skip_if_so=1, value=_AF_UNIX), errno.EAFNOSUPPORT),
+        *_refuse_by_argument(
+            _SOCKET[column], _instruction(_JUMP_IF_EQUAL, skip_if_so=1, value=_NO_FAMILY if among_others else _AF_UNIX), errno.EAFNOSUPPORT
+        ),
+        # Limits of others; 0 is the caller itself.
+        *_refuse_by_argument(_PRLIMIT[column], _instruction(_JUMP_IF_EQUAL, skip_if_so=1, value=0), errno.EPERM),
         _instruction(_RETURN, value=_ALLOW),
     ]
     return b"".join(instructions)

@@ -159,17 +159,17 @@ class Worker:
             if not await self._jobs.archive(transaction, message):
                 logger().warning("build_too_late", **_names(message))
                 return
-            stored = await self._keep(transaction, outcome) if isinstance(outcome, Built) else outcome
+            stored = await self._keep(transaction, message.body, outcome) if isinstance(outcome, Built) else outcome
             facts = {"build_ms": round(seconds * 1000), **_facts(stored)}
             await self._results.send(transaction, _result(message, type="FINISHED", **facts))
         cached = isinstance(outcome, StoredBuild)
         logger().info("built", status=facts["status"], ms=facts["build_ms"], cached=cached, **_names(message))
 
-    async def _keep(self, transaction: Transaction, built: Built) -> StoredBuild:
-        """Keeps a module and what it was built from."""
+    async def _keep(self, transaction: Transaction, job: Mapping[str, Any], built: Built) -> StoredBuild:
+        """Keeps a module, and what it was built from unless the toolchain was exchanged meanwhile: either may have built it."""
         digest = await self._artifacts.insert(transaction, built.wasm)
         stored = StoredBuild(digest, len(built.wasm), built.abi, as_data(built.diagnostics))
-        if built.key:
+        if built.key and built.key == key_of(self._languages[job["language"]], job["source"], self._bounds):
             await self._artifacts.insert_build(transaction, built.key, stored)
         return stored
 

@@ -35,6 +35,13 @@ while size := stdin.read(4):
         case ["lie"]:
             stdout.write((1 << 31).to_bytes(4, "big") * 2)
             stdout.flush()
+        case ["fork"]:
+            if os.fork() == 0:
+                time.sleep(600)
+            answer(b"forked")
+        case ["hold", mebibytes]:
+            held = b"x" * (int(mebibytes) << 20)
+            answer(b"held")
         case ["complain", word]:
             print(word, file=sys.stderr, flush=True)
             answer(b"complained")

@@ -13,14 +13,27 @@ import pytest
 
 from libs.common.abi import ASSEMBLYSCRIPT
 from services.compiler import languages as registry
-from services.compiler.hot import HotProcesses
+from services.compiler.hot import Answer, HotProcesses
 from services.compiler.languages import Bounds, Compiled, Diagnostic, Failed, ToolchainUnavailable
-from services.compiler.languages.assemblyscript import AssemblyScript, _find_node
+from services.compiler.languages.assemblyscript import AssemblyScript, _find_node, _is_well, _outcome
 from services.compiler.wasm import UnusableModule, check
 from tests.integration.compiler.guest import Abort, call
 
 FOLDER: Final = Path(registry.__file__).parent / "assemblyscript"
 BOUNDS: Final = Bounds(wall_seconds=60, cpu_seconds=60, memory_bytes=1 << 30, output_bytes=1 << 18, artifact_bytes=8 << 20)
+
+
+# A diagnostic as the driver tells of it.
+FINDING: Final = {
+    "severity": "ERROR",
+    "line": 1,
+    "column": 1,
+    "endLine": None,
+    "endColumn": None,
+    "code": None,
+    "message": "no",
+    "excerpt": "",
+}
 
 
 def bounds(**changed: float) -> Bounds:
@@ -321,6 +334,42 @@ async def test_a_large_source_compiles(compilers: HotProcesses) -> None:
     source = filler * ((1 << 20) // len(filler.encode())) + body("return input;")
 
     assert isinstance(await build(compilers, source), Compiled)
+
+
+async def test_a_message_that_quotes_half_of_a_surrogate_pair_can_be_stored_and_sent(compilers: HotProcesses) -> None:
+    outcome = await build(compilers, 'import { a } from "./\\ud800";\n' + body("return a;"))
+
+    assert isinstance(outcome, Failed)
+    assert outcome.diagnostics[0].code == "TS6054"
+    for one in outcome.diagnostics:
+        assert (one.message + one.excerpt).encode()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        "null",
+        "[]",
+        '{"reason": null}',
+        '{"reason": "COMPILE_ERROR", "diagnostics": []}',
+        json.dumps({"reason": "COMPILE_ERROR", "diagnostics": [{**FINDING} | {"line": 2**40}]}),
+        json.dumps({"reason": "COMPILE_ERROR", "diagnostics": [{**FINDING} | {"line": float("inf")}]}),
+        json.dumps({"reason": "COMPILE_ERROR", "diagnostics": [{**FINDING} | {"column": 0}]}),
+        json.dumps({"reason": "COMPILE_ERROR", "diagnostics": [{**FINDING} | {"message": "x" * 100_000}]}),
+        json.dumps({"reason": "COMPILE_ERROR", "diagnostics": [{**FINDING} | {"severity": "DIRE"}]}),
+        json.dumps({"reason": "COMPILE_ERROR", "diagnostics": [dict(FINDING)] * 1000}),
+    ],
+    ids=lambda text: text[:60],
+)
+def test_an_answer_that_is_none_is_a_crash_and_nothing_else(text: str) -> None:
+    answer = Answer(text.encode(), b"", None, b"")
+
+    outcome = _outcome(answer, "source", BOUNDS)
+
+    assert isinstance(outcome, Failed)
+    assert outcome.reason == "COMPILER_CRASHED"
+    assert not _is_well(answer)
 
 
 async def test_many_errors_are_cut_to_fifty(compilers: HotProcesses) -> None:

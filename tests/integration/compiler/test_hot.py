@@ -162,6 +162,46 @@ async def test_a_process_that_has_grown_is_exchanged(hot: HotProcesses, monkeypa
     assert (await ask(hot, "echo two")).text == b"two"
 
 
+async def test_between_builds_it_is_stopped_and_does_nothing_unwatched(hot: HotProcesses) -> None:
+    await ask(hot, "echo one")
+
+    assert (await only()).status() == psutil.STATUS_STOPPED
+    assert (await ask(hot, "echo two")).text == b"two"
+
+
+async def test_a_process_that_started_others_is_not_asked_again_and_they_end_with_it(hot: HotProcesses) -> None:
+    await ask(hot, "fork")
+    before = programs()
+
+    assert (await ask(hot, "echo after")).text == b"after"
+    await until(lambda: not any(one.is_running() for one in before))
+
+
+async def test_what_was_held_from_builds_before_fails_no_later_one(hot: HotProcesses) -> None:
+    assert (await ask(hot, "hold 150")).text == b"held"
+
+    answer = await ask(hot, "sleep 0.2", replace(LIMITS, memory_bytes=100 << 20))
+
+    assert (answer.text, answer.exceeded) == (b"slept", None)
+
+
+async def test_a_program_made_of_other_files_is_another_and_the_old_one_goes(hot: HotProcesses) -> None:
+    await ask(hot, "echo one")
+    old = await only()
+
+    await hot.ask(replace(PROGRAM, fingerprint="of newer files"), b"echo two", LIMITS, keep=lambda _: True)
+
+    await until(lambda: not old.is_running())
+
+
+async def test_a_process_that_does_not_warm_up_is_not_kept() -> None:
+    async with HotProcesses(Jails("auto"), spare=1) as hot:
+        hot.prepare(replace(PROGRAM, warm_up=(b"die",)))
+        await asyncio.wait(list(hot._chores), timeout=20)
+
+        assert not running()
+
+
 async def test_a_build_that_is_cancelled_ends_its_process(hot: HotProcesses) -> None:
     building = asyncio.create_task(ask(hot, "spin"))
     spinning = await only()

@@ -613,7 +613,7 @@ async def test_what_a_module_depends_on_makes_it_another_build(line: Line, chang
     assert language.begun == 2
 
 
-async def test_a_toolchain_that_is_exchanged_during_a_build_does_not_get_its_module(line: Line) -> None:
+async def test_a_build_during_which_the_toolchain_is_exchanged_is_not_remembered(line: Line) -> None:
     language = remembered()
     language.may_end.clear()
     async with working(line, language):

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from libs.common.abi import ASSEMBLYSCRIPT, Abi
 from services.compiler.hot import Answer, HotProcesses, Program, StartFailed
-from services.compiler.jails import JailUnavailable
+from services.compiler.jail import JailUnavailable
 from services.compiler.languages import Bounds, Compiled, Diagnostic, Failed, Reason, Toolchain, ToolchainUnavailable
 from services.compiler.process import Limit, Limits
 
@@ -25,6 +25,11 @@ _ENVIRONMENT: Final = (("OPENSSL_CONF", "/dev/null"), ("NODE_NO_WARNINGS", "1"))
 _TRIES: Final = 2
 # After so many builds, most of the compiler is compiled itself.
 _WARM_UPS: Final = 3
+# More, and longer ones, the driver never tells of.
+_MAX_DIAGNOSTICS: Final = 100
+_MAX_TEXT: Final = 20_000
+# What reading anything but an answer raises.
+_UNREADABLE: Final = (ValueError, KeyError, TypeError, RecursionError, OverflowError)
 # What Node says when the heap it was given is full.
 _HEAP: Final = b"heap out of memory"
 
@@ -113,7 +118,8 @@ class AssemblyScript:
         # Even code that escapes from asc finds no files outside the folder, no other programs and no addons.
         walls = ["--permission", f"--allow-fs-read={self._folder}/*"]
         command = (str(node), *walls, f"--max-old-space-size={heap}", str(self._folder / "compile.mjs"))
-        return Program(command, (self._folder, node.parents[1]), _ENVIRONMENT, warm_up=(self._request(_STARTER),) * _WARM_UPS)
+        shown, warm_up = (self._folder, node.parents[1]), (self._request(_STARTER),) * _WARM_UPS
+        return Program(command, shown, _ENVIRONMENT, self._fingerprint(), warm_up)
 
     def _fingerprint(self) -> str:
         """Over the adapter's files, flags among them, the lock file, which holds every package's digest, and Node's version."""
@@ -154,9 +160,10 @@ def _limits(bounds: Bounds) -> Limits:
 def _is_well(answer: Answer) -> bool:
     """Whether a process may build again: a compiler that crashed may have left anything behind."""
     try:
-        return bool(json.loads(answer.text or b"null")["reason"] != "COMPILER_CRASHED")
-    except (ValueError, KeyError, TypeError):
+        outcome = _read(answer)
+    except _UNREADABLE:
         return False
+    return isinstance(outcome, Compiled) or outcome.reason != "COMPILER_CRASHED"
 
 
 def _outcome(answer: Answer, source: str, bounds: Bounds) -> Compiled | Failed:
@@ -166,7 +173,7 @@ def _outcome(answer: Answer, source: str, bounds: Bounds) -> Compiled | Failed:
         return _failed("COMPILE_MEMORY", _passed(Limit.MEMORY, bounds), source)
     try:
         outcome = _read(answer)
-    except (ValueError, KeyError, TypeError):
+    except _UNREADABLE:
         return _failed("COMPILER_CRASHED", "The AssemblyScript compiler crashed: it ended without a result.", source)
     if isinstance(outcome, Compiled) and len(outcome.wasm) > bounds.artifact_bytes:
         message = f"The compiled module has {len(outcome.wasm)} bytes, the limit is {bounds.artifact_bytes}."
@@ -175,7 +182,11 @@ def _outcome(answer: Answer, source: str, bounds: Bounds) -> Compiled | Failed:
 
 
 def _read(answer: Answer) -> Compiled | Failed:
-    """Reads the driver's answer. It comes from a process that has met hostile input, so every part of it is checked."""
+    """Reads the driver's answer. It comes from a process that has met hostile input, so every part of it is checked.
+
+    Raises:
+        One of _UNREADABLE: it is no answer.
+    """
     header = json.loads(answer.text or b"null")
     diagnostics = tuple(_diagnostics(header["diagnostics"]))
     reason = header["reason"]
@@ -187,20 +198,36 @@ def _read(answer: Answer) -> Compiled | Failed:
 
 
 def _diagnostics(raw: list[dict[str, Any]]) -> Iterable[Diagnostic]:
+    if len(raw) > _MAX_DIAGNOSTICS:
+        raise ValueError("too many diagnostics")
     for one in raw:
         severity = one["severity"]
         if severity not in ("ERROR", "WARNING", "INFO"):
             raise ValueError(severity)
         yield Diagnostic(
             severity=severity,
-            line=int(one["line"]),
-            column=int(one["column"]),
-            end_line=None if one["endLine"] is None else int(one["endLine"]),
-            end_column=None if one["endColumn"] is None else int(one["endColumn"]),
-            code=None if one["code"] is None else str(one["code"]),
-            message=str(one["message"]),
-            excerpt=str(one["excerpt"]),
+            line=_place(one["line"]),
+            column=_place(one["column"]),
+            end_line=None if one["endLine"] is None else _place(one["endLine"]),
+            end_column=None if one["endColumn"] is None else _place(one["endColumn"]),
+            code=None if one["code"] is None else _text(one["code"]),
+            message=_text(one["message"]),
+            excerpt=_text(one["excerpt"]),
         )
+
+
+def _place(number: Any) -> int:
+    """A line or a column."""
+    if not isinstance(number, int) or not 0 < number < 1 << 31:
+        raise ValueError(number)
+    return number
+
+
+def _text(text: Any) -> str:
+    """A text that can be stored and sent everywhere: sources may hold half of a surrogate pair, and messages quote sources."""
+    if not isinstance(text, str) or len(text) > _MAX_TEXT:
+        raise ValueError("no text, or too long")
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _passed(limit: Limit, bounds: Bounds) -> str:
