@@ -197,19 +197,6 @@ async def test_a_trial_that_tells_nothing_is_no_reason_for_a_lesser_jail(monkeyp
         await Jails("auto").find()
 
 
-async def test_a_compiler_inherits_no_descriptor_of_the_service(jail: Jail) -> None:
-    read_end, write_end = os.pipe()
-    os.set_inheritable(write_end, True)
-    try:
-        told = await python(jail, "-c", "import os; print(sorted(map(int, os.listdir('/proc/self/fd'))) if os.path.isdir('/proc') else [])")
-    finally:
-        os.close(read_end)
-        os.close(write_end)
-
-    # The last is that of the listing itself.
-    assert set(json.loads(told.stdout)) <= {0, 1, 2, 3}
-
-
 @pytest.mark.parametrize("among_others", [False, True])
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_the_filter_is_whole_and_its_jumps_stay_inside(machine: str, among_others: bool) -> None:

@@ -1,7 +1,9 @@
 """A process ends at its first limit, says which one it was, and leaves nothing behind."""
 
 import asyncio
+import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Final
@@ -9,8 +11,10 @@ from typing import Final
 import psutil
 import pytest
 
+from services.compiler import limited
 from services.compiler.process import Finished, Limit, Limits, run
 
+LIMITED: Final = Path(limited.__file__)
 LIMITS: Final = Limits(wall_seconds=20, cpu_seconds=10, memory_bytes=256 * 1024 * 1024, stdout_bytes=100_000)
 
 
@@ -163,3 +167,34 @@ async def test_a_program_that_is_not_there_is_told_by_its_status() -> None:
 
     assert finished.status != 0
     assert b"No such file" in finished.stderr
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+def test_of_the_descriptors_around_it_a_program_inherits_the_one_that_it_needs(is_kept: bool) -> None:
+    list_open = """
+import os
+found = []
+for number in range(256):
+    try:
+        os.fstat(number)
+    except OSError:
+        continue
+    found.append(number)
+print(found)
+"""
+    ends = [*os.pipe(), *os.pipe()]
+    for one in ends:
+        os.set_inheritable(one, True)
+    kept = ends[2] if is_kept else -1
+
+    # Not all event loops close what they do not pass on.
+    told = subprocess.run(
+        [sys.executable, "-I", "-S", str(LIMITED), "10", "0", "256", "0", str(kept), sys.executable, "-I", "-S", "-c", list_open],
+        close_fds=False,
+        capture_output=True,
+        check=True,
+    )
+
+    for one in ends:
+        os.close(one)
+    assert json.loads(told.stdout) == [0, 1, 2, *([kept] if is_kept else [])]
