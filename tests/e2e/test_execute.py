@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -29,7 +30,8 @@ def test_an_execution_tells_what_ran_and_how_long(functions: Platform) -> None:
     assert (execution["functionName"], execution["functionVersion"], execution["status"]) == ("echo", 1, "COMPLETED")
     assert execution["durationUs"] > 0
     assert execution["memoryPeakBytes"] >= 65536
-    assert execution["createdAt"] <= execution["startedAt"] <= execution["completedAt"]
+    created, started, completed = (datetime.fromisoformat(execution[name]) for name in ("createdAt", "startedAt", "completedAt"))
+    assert created <= started <= completed
     assert "error" not in execution
 
 
