@@ -16,6 +16,7 @@ from services.compiler.jails import Jails
 from services.compiler.languages import Bounds, Compiled, Failed
 from services.compiler.languages.assemblyscript import AssemblyScript
 from services.compiler.process import Limit, Limits
+from tests.support.waiting import until
 
 KEPT: Final = Path(__file__).with_name("kept.py")
 LIMITS: Final = Limits(wall_seconds=20, cpu_seconds=10, memory_bytes=256 << 20, stdout_bytes=1 << 20)
@@ -53,15 +54,6 @@ def running() -> list[psutil.Process]:
 def programs() -> list[psutil.Process]:
     """Those of them that are the program itself, and not the jail around it."""
     return [one for one in running() if len(one.cmdline()) == len(PROGRAM.command)]
-
-
-async def until(condition: Callable[[], bool], seconds: float = 15) -> None:
-    """Returns once something is so; fails when it is not in time."""
-    for _ in range(round(seconds / 0.02)):
-        if condition():
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError(f"it was not so after {seconds} s")
 
 
 async def only() -> psutil.Process:

@@ -6,7 +6,7 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +23,7 @@ from services.compiler.jails import Jails
 from services.compiler.languages import Bounds, Compiled, ToolchainUnavailable
 from services.compiler.languages.assemblyscript import AssemblyScript
 from services.compiler.process import Finished, Limit, Limits, run
+from tests.support.waiting import until
 
 HOSTILE: Final = Path(__file__).with_name("hostile.py")
 CANARY: Final = "canary-5f2a90"
@@ -214,12 +215,3 @@ def is_python(pid: int) -> bool:
         return "-I" in psutil.Process(pid).cmdline() and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
-
-
-async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    """Returns once something is so; fails when it is not in time."""
-    for _ in range(round(seconds / 0.02)):
-        if condition():
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError(f"it was not so after {seconds} s")
