@@ -157,7 +157,8 @@ async def test_a_process_that_has_grown_is_exchanged(hot: HotProcesses, monkeypa
 async def test_between_builds_it_is_stopped_and_does_nothing_unwatched(hot: HotProcesses) -> None:
     await ask(hot, "echo one")
 
-    assert (await only()).status() == psutil.STATUS_STOPPED
+    process = await only()
+    await until(lambda: process.status() == psutil.STATUS_STOPPED)
     assert (await ask(hot, "echo two")).text == b"two"
 
 
