@@ -1,7 +1,7 @@
 """The one way to the database: a pool whose failures are the platform's errors."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
@@ -173,7 +173,7 @@ class Listener:
         self._url = url
         self._channel = channel
 
-    async def events(self) -> AsyncIterator[str | None]:
+    async def events(self) -> AsyncGenerator[str | None, None]:
         """The payload of each notification; None after each (re)connect: anything may have been missed."""
         while True:
             try:

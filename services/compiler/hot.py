@@ -86,9 +86,8 @@ class HotProcess:
         self._process, self._pid = process, process.pid
         self._stack = stack
         self._stdin, self._stdout, self._stderr = process.stdin, process.stdout, process.stderr
-        # The bounds that were passed, the first one first.
-        self._exceeded: list[Limit] = []
-        self._is_over = asyncio.Event()
+        # The first bound that was passed; it is not asked again then.
+        self._exceeded: asyncio.Future[Limit] = asyncio.get_running_loop().create_future()
         self._said = bytearray()
         self._listening = asyncio.create_task(self._listen())
         self._closing: asyncio.Task[None] | None = None
@@ -127,7 +126,8 @@ class HotProcess:
         if said != READY:
             await asyncio.wait([self._listening], timeout=_LAST_WORDS_SECONDS)
             raise StartFailed(bytes(self._said).decode(errors="replace")[-1000:] or "it said nothing")
-        self._at_start = (await asyncio.to_thread(usage, self._pid)).processes
+        self._used = await asyncio.to_thread(usage, self._pid)
+        self._at_start = self._used.processes
 
     @property
     def is_fit(self) -> bool:
@@ -147,26 +147,24 @@ class HotProcess:
         """Has it build. After an answer without text it is of no more use."""
         await asyncio.to_thread(signal_tree, self._pid, signal.SIGCONT)
         self._said.clear()
-        self._exceeded.clear()
-        before = await asyncio.to_thread(usage, self._pid)
-        watching = asyncio.create_task(watch(self._pid, limits, self._exceed, cpu_before=before.cpu_seconds))
+        watching = asyncio.create_task(watch(self._pid, limits, self._exceed, cpu_before=self._used.cpu_seconds))
         exchange = asyncio.create_task(self._exchange(request, limits))
-        over = asyncio.create_task(self._is_over.wait())
         try:
-            await asyncio.wait({exchange, over}, return_when=asyncio.FIRST_COMPLETED)
+            ends: set[asyncio.Future[Any]] = {exchange, self._exceeded}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             # Whoever slipped away when it was ended may hold the pipe: only for so long its end is waited for.
             await asyncio.wait({exchange}, timeout=_LAST_WORDS_SECONDS)
             text, module = exchange.result() if exchange.done() else (None, b"")
         finally:
-            for task in (watching, exchange, over):
+            for task in (watching, exchange):
                 task.cancel()
-            await asyncio.gather(watching, exchange, over, return_exceptions=True)
+            await asyncio.gather(watching, exchange, return_exceptions=True)
         if text is None:
             await asyncio.wait([self._listening], timeout=_LAST_WORDS_SECONDS)
         self.builds += 1
         self._used = await asyncio.to_thread(usage, self._pid)
         # A bound that was passed counts also when the answer came in the same moment.
-        exceeded = self._exceeded[0] if self._exceeded else None
+        exceeded = self._exceeded.result() if self._exceeded.done() else None
         return Answer(None if exceeded else text, module, exceeded, bytes(self._said[: limits.stderr_bytes]))
 
     async def _exchange(self, request: bytes, limits: Limits) -> tuple[bytes | None, bytes]:
@@ -193,8 +191,8 @@ class HotProcess:
         await asyncio.gather(self._listening, return_exceptions=True)
 
     def _exceed(self, limit: Limit) -> None:
-        self._exceeded.append(limit)
-        self._is_over.set()
+        if not self._exceeded.done():
+            self._exceeded.set_result(limit)
         kill(self._pid)
 
     async def _listen(self) -> None:

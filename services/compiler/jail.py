@@ -91,10 +91,6 @@ class Jail:
         return [*words, "--seccomp", str(descriptor), "--"]
 
 
-# For programs of Kiln's own, which need no jail.
-OPEN: Final = Jail("none", uid=None)
-
-
 def _sealed(contents: bytes) -> int:
     """A descriptor of a file in memory that nobody can change. One for each process, because whoever reads it moves its position."""
     descriptor = os.memfd_create("seccomp", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)

@@ -13,7 +13,7 @@ from typing import Final
 
 import psutil
 
-from services.compiler.jail import OPEN, Jail
+from services.compiler.jail import Jail
 
 _LIMITED: Final = Path(__file__).with_name("limited.py")
 _POLL_SECONDS: Final = 0.05
@@ -78,7 +78,7 @@ async def run(
     command: Sequence[str],
     limits: Limits,
     *,
-    jail: Jail = OPEN,
+    jail: Jail,
     shown: Sequence[Path] = (),
     stdin: bytes = b"",
     environment: Mapping[str, str] | None = None,

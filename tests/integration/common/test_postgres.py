@@ -288,7 +288,7 @@ async def heard(events: AsyncIterator[str | None]) -> str | None:
 
 
 async def test_a_listener_hears_each_notification_with_its_payload(database: Database, database_url: str) -> None:
-    async with contextlib.aclosing(Listener(database_url, "things").events()) as events:  # type: ignore[type-var]
+    async with contextlib.aclosing(Listener(database_url, "things").events()) as events:
         first = await heard(events)
         identity = str(uuid7())
         for payload in ("", identity):
@@ -298,7 +298,7 @@ async def test_a_listener_hears_each_notification_with_its_payload(database: Dat
 
 
 async def test_a_listener_whose_connection_is_cut_says_that_it_may_have_missed_something(database: Database, database_url: str) -> None:
-    async with contextlib.aclosing(Listener(database_url, "things").events()) as events:  # type: ignore[type-var]
+    async with contextlib.aclosing(Listener(database_url, "things").events()) as events:
         await heard(events)
 
         for _ in range(2):
@@ -313,7 +313,7 @@ async def test_a_listener_that_is_left_closes_its_connection(database: Database,
         count: int = await database.fetchval("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'kiln-listen-left'")
         return count
 
-    async with contextlib.aclosing(Listener(database_url, "left").events()) as events:  # type: ignore[type-var]
+    async with contextlib.aclosing(Listener(database_url, "left").events()) as events:
         await heard(events)
         before = await connections()
 

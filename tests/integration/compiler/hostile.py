@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 SUPERVISOR, CANARY, SOCKET = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 libc = ctypes.CDLL(None, use_errno=True)
@@ -67,9 +68,9 @@ def call(name: str) -> int:
     return result
 
 
-def connect(family: int, kind: int, address: object) -> None:
+def connect(family: int, kind: int, address: Any) -> None:
     with socket.socket(family, kind) as one:
-        one.connect(address)  # type: ignore[arg-type]
+        one.connect(address)
 
 
 def write(path: str) -> None:

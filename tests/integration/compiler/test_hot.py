@@ -261,6 +261,7 @@ async def test_a_build_whose_process_somebody_kills_is_built_all_the_same(hot: H
     language = AssemblyScript(hot)
     await language.compile(PLAIN, BOUNDS)
     building = asyncio.create_task(language.compile(language.starter, BOUNDS))
+    # Long enough for it to begin; killed before that, it must come about all the same.
     await asyncio.sleep(0.1)
 
     for node in nodes():

@@ -12,8 +12,11 @@ import psutil
 import pytest
 
 from services.compiler import limited
+from services.compiler.jail import Jail
 from services.compiler.process import Finished, Limit, Limits, run
 
+# These programs are harmless, and what is looked at is what holds without a jail.
+OPEN: Final = Jail("none", uid=None)
 LIMITED: Final = Path(limited.__file__)
 LIMITS: Final = Limits(wall_seconds=20, cpu_seconds=10, memory_bytes=256 * 1024 * 1024, stdout_bytes=100_000)
 
@@ -23,7 +26,7 @@ def limits(**changed: float) -> Limits:
 
 
 async def python(code: str, bounds: Limits = LIMITS, stdin: bytes = b"") -> Finished:
-    return await run([sys.executable, "-I", "-S", "-c", code], bounds, stdin=stdin)
+    return await run([sys.executable, "-I", "-S", "-c", code], bounds, jail=OPEN, stdin=stdin)
 
 
 def alive(pid: int) -> bool:
@@ -133,7 +136,9 @@ async def test_cancelling_ends_and_reaps_the_process(tmp_path: Path) -> None:
     os.mkfifo(file)
     task = asyncio.ensure_future(
         run(
-            [sys.executable, "-I", "-S", "-c", f"import os, time; open({str(file)!r}, 'w').write(str(os.getpid())); time.sleep(60)"], LIMITS
+            [sys.executable, "-I", "-S", "-c", f"import os, time; open({str(file)!r}, 'w').write(str(os.getpid())); time.sleep(60)"],
+            LIMITS,
+            jail=OPEN,
         )
     )
     pid = int(await asyncio.to_thread(file.read_text))
@@ -150,8 +155,8 @@ async def test_it_dies_with_the_process_that_started_it(tmp_path: Path) -> None:
     os.mkfifo(file)
     child = f"import os, time; open({str(file)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
     parent = (
-        "import asyncio, sys; from services.compiler.process import Limits, run; "
-        f"asyncio.run(run([sys.executable, '-I', '-S', '-c', {child!r}], Limits(60, 60, 10**9, 1000)))"
+        "import asyncio, sys; from services.compiler.jail import Jail; from services.compiler.process import Limits, run; "
+        f"asyncio.run(run([sys.executable, '-I', '-S', '-c', {child!r}], Limits(60, 60, 10**9, 1000), jail=Jail('none', uid=None)))"
     )
     starter = await asyncio.create_subprocess_exec(sys.executable, "-c", parent, cwd=Path(__file__).parents[3])
     pid = int(await asyncio.to_thread(file.read_text))
@@ -163,7 +168,7 @@ async def test_it_dies_with_the_process_that_started_it(tmp_path: Path) -> None:
 
 
 async def test_a_program_that_is_not_there_is_told_by_its_status() -> None:
-    finished = await run(["/nonexistent/compiler"], LIMITS)
+    finished = await run(["/nonexistent/compiler"], LIMITS, jail=OPEN)
 
     assert finished.status != 0
     assert b"No such file" in finished.stderr
