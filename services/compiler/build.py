@@ -10,6 +10,7 @@ from typing import Any, Final
 from libs.common import abi
 from services.compiler import wasm
 from services.compiler.languages import Bounds, Diagnostic, Failed, Language
+from services.compiler.languages.verdicts import at_top
 from services.compiler.wasm import UnusableModule, check
 
 # A module that an older check let pass is checked again: the check's own text is part of every key.
@@ -34,7 +35,7 @@ class Rejected:
     diagnostics: Sequence[Diagnostic]
 
 
-async def build(language: Language, source: str, bounds: Bounds, *, key: str | None) -> Built | Rejected:
+async def build(language: Language, source: bytes, bounds: Bounds, *, key: str | None) -> Built | Rejected:
     """Compiles and checks. The key is taken before, since a toolchain may be exchanged meanwhile.
 
     The check is the trusted stage: it reads the module's bytes itself and believes nothing that the compiler said.
@@ -46,18 +47,19 @@ async def build(language: Language, source: str, bounds: Bounds, *, key: str | N
     if isinstance(compiled, Failed):
         return Rejected(compiled.reason, compiled.diagnostics)
     try:
-        check(compiled.wasm, language.abi, max_bytes=bounds.artifact_bytes)
+        check(compiled.wasm, compiled.abi, max_bytes=bounds.artifact_bytes)
     except UnusableModule as error:
-        return Rejected("INVALID_MODULE", [_at_top(source, error), *compiled.diagnostics])
-    return Built(compiled.wasm, language.abi.name, compiled.diagnostics, key)
+        refused = at_top(error.message, source.decode(errors="replace"), code=error.code)
+        return Rejected("INVALID_MODULE", [refused, *compiled.diagnostics])
+    return Built(compiled.wasm, compiled.abi.name, compiled.diagnostics, key)
 
 
-def key_of(language: Language, source: str, bounds: Bounds) -> str | None:
+def key_of(language: Language, source: bytes, bounds: Bounds) -> str | None:
     """Names everything that a build's module depends on: builds of one key make the same. None where the toolchain cannot tell."""
     fingerprint = language.toolchain().fingerprint
     if not fingerprint:
         return None
-    facts = [language.id, language.abi.name, fingerprint, _CHECKS, bounds.artifact_bytes, source]
+    facts = [language.id, fingerprint, _CHECKS, bounds.artifact_bytes, hashlib.sha256(source).hexdigest()]
     return f"sha256:{hashlib.sha256(json.dumps(facts).encode()).hexdigest()}"
 
 
@@ -76,7 +78,3 @@ def _readable(one: Diagnostic) -> str:
     code = f" {one.code}" if one.code else ""
     excerpt = f"\n  {one.excerpt.strip()}" if one.excerpt.strip() else ""
     return f"{one.line}:{one.column}: {one.severity.lower()}{code}: {one.message}{excerpt}"
-
-
-def _at_top(source: str, error: UnusableModule) -> Diagnostic:
-    return Diagnostic("ERROR", 1, 1, None, None, error.code, error.message, source.partition("\n")[0][:200])

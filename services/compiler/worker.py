@@ -124,9 +124,10 @@ class Worker:
         language = self._languages.get(job["language"])
         if language is None:
             raise ToolchainUnavailable(f"no language {job['language']!r} in this compiler")
-        key = key_of(language, job["source"], self._bounds)
+        source = _source(job)
+        key = key_of(language, source, self._bounds)
         stored = await self._artifacts.find_build(key) if key else None
-        return stored or await build(language, job["source"], self._bounds, key=key)
+        return stored or await build(language, source, self._bounds, key=key)
 
     async def _hold(self, message: Message) -> None:
         """Keeps the message from other readers; returns when it is no longer ours."""
@@ -169,9 +170,14 @@ class Worker:
         """Keeps a module, and what it was built from unless the toolchain was exchanged meanwhile: either may have built it."""
         digest = await self._artifacts.insert(transaction, built.wasm)
         stored = StoredBuild(digest, len(built.wasm), built.abi, as_data(built.diagnostics))
-        if built.key and built.key == key_of(self._languages[job["language"]], job["source"], self._bounds):
+        if built.key and built.key == key_of(self._languages[job["language"]], _source(job), self._bounds):
             await self._artifacts.insert_build(transaction, built.key, stored)
         return stored
+
+
+def _source(job: Mapping[str, Any]) -> bytes:
+    source: str = job["source"]
+    return source.encode()
 
 
 def _facts(outcome: StoredBuild | Rejected) -> dict[str, Any]:

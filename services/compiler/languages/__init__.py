@@ -61,9 +61,16 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A build that worked. The module is not checked yet: that is for the trusted stage, `services.compiler.wasm`."""
+    """A build that worked. The module is not checked yet: that is for the trusted stage, `services.compiler.wasm`.
+
+    Attributes:
+        wasm: The module.
+        abi: What it is to export and may import.
+        diagnostics: What the compiler said all the same.
+    """
 
     wasm: bytes
+    abi: Abi
     diagnostics: Sequence[Diagnostic]
 
 
@@ -93,7 +100,7 @@ class Toolchain:
 
 
 class Language(Protocol):
-    """One language: how to compile one source file to a module of one ABI."""
+    """One language: how to compile one source file to a module."""
 
     @property
     def id(self) -> str:
@@ -102,10 +109,6 @@ class Language(Protocol):
     @property
     def name(self) -> str:
         """For people."""
-
-    @property
-    def abi(self) -> Abi:
-        """What its modules export and import."""
 
     @property
     def starter(self) -> str:
@@ -117,8 +120,8 @@ class Language(Protocol):
     def prepare(self, bounds: Bounds) -> None:
         """Begins whatever makes the first builds quick, in the background."""
 
-    async def compile(self, source: str, bounds: Bounds) -> Compiled | Failed:
-        """Compiles one file.
+    async def compile(self, source: bytes, bounds: Bounds) -> Compiled | Failed:
+        """Compiles one file, which is UTF-8 text in all languages that people write.
 
         Whatever the source, the answer is one of the two, within the bounds and about 50 ms; cancelling it ends the compiler.
 

@@ -264,7 +264,7 @@ def test_a_function_without_json_does_not_pay_for_it() -> None:
 
 
 async def build(compilers: HotProcesses, source: str, limits: Bounds = BOUNDS) -> Compiled | Failed:
-    return await AssemblyScript(compilers).compile(source, limits)
+    return await AssemblyScript(compilers).compile(source.encode(), limits)
 
 
 async def test_the_starter_compiles_in_a_process_of_its_own_to_the_same_bytes_each_time(compilers: HotProcesses) -> None:
@@ -290,7 +290,7 @@ async def test_an_external_import_is_named_by_the_compiler_and_refused_by_the_ch
     class Lenient(AssemblyScript):
         abi = type(ASSEMBLYSCRIPT)("lenient", ASSEMBLYSCRIPT.exports, {**ASSEMBLYSCRIPT.imports, ("env", "foo"): None})  # type: ignore[dict-item, misc]
 
-    outcome = await Lenient(compilers).compile(source, BOUNDS)
+    outcome = await Lenient(compilers).compile(source.encode(), BOUNDS)
 
     assert isinstance(outcome, Compiled)
     with pytest.raises(UnusableModule, match=r"env.*foo"):
@@ -392,13 +392,13 @@ async def test_a_compiler_that_does_not_start_is_the_platforms_fault(compilers: 
     broken = AssemblyScript(compilers, folder=copy_of(tmp_path, lambda _: "throw new Error('broken installation')"))
 
     with pytest.raises(ToolchainUnavailable, match="broken installation"):
-        await broken.compile(body("return input;"), BOUNDS)
+        await broken.compile(body("return input;").encode(), BOUNDS)
 
 
 async def test_a_compiler_that_ends_without_a_result_has_crashed(compilers: HotProcesses, tmp_path: Path) -> None:
     silent = AssemblyScript(compilers, folder=copy_of(tmp_path, lambda _: "process.stdout.write('KILN')"))
 
-    outcome = await silent.compile(body("return input;"), BOUNDS)
+    outcome = await silent.compile(body("return input;").encode(), BOUNDS)
 
     assert isinstance(outcome, Failed)
     assert outcome.reason == "COMPILER_CRASHED"
@@ -410,7 +410,7 @@ async def test_a_missing_toolchain_says_how_to_install_it(compilers: HotProcesse
     assert not absent.toolchain().available
     assert "npm ci" in absent.toolchain().install_hint
     with pytest.raises(ToolchainUnavailable):
-        await absent.compile(body("return input;"), BOUNDS)
+        await absent.compile(body("return input;").encode(), BOUNDS)
 
 
 def test_the_fingerprint_changes_with_the_adapter(compilers: HotProcesses, tmp_path: Path) -> None:

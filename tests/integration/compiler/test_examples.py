@@ -20,11 +20,11 @@ BOUNDS: Final = Bounds(wall_seconds=60, cpu_seconds=60, memory_bytes=1 << 30, ou
 async def test_an_example_gives_the_output_beside_it(compilers: HotProcesses, example: Path) -> None:
     language = AssemblyScript(compilers)
 
-    outcome = await language.compile((example / "function.ts").read_text(), BOUNDS)
+    outcome = await language.compile((example / "function.ts").read_bytes(), BOUNDS)
 
     assert isinstance(outcome, Compiled), outcome
     assert outcome.diagnostics == ()
-    check(outcome.wasm, language.abi, max_bytes=BOUNDS.artifact_bytes)
+    check(outcome.wasm, outcome.abi, max_bytes=BOUNDS.artifact_bytes)
     run = call(outcome.wasm, (example / "input.json").read_text())
     assert run.output is not None, run
     assert json.loads(run.output) == json.loads((example / "output.json").read_text())

@@ -250,17 +250,17 @@ HOSTILE: Final = [
 async def test_a_hostile_build_leaves_the_next_one_as_a_fresh_process_makes_it(hot: HotProcesses) -> None:
     language = AssemblyScript(hot)
     async with HotProcesses(Jails("auto"), spare=0) as fresh:
-        wanted = [await AssemblyScript(fresh).compile(source, BOUNDS) for source in (PLAIN, language.starter)]
+        wanted = [await AssemblyScript(fresh).compile(source.encode(), BOUNDS) for source in (PLAIN, language.starter)]
 
     for hostile in HOSTILE:
-        assert isinstance(await language.compile(hostile, BOUNDS), Compiled | Failed)
-        assert [await language.compile(source, BOUNDS) for source in (PLAIN, language.starter)] == wanted, hostile[:80]
+        assert isinstance(await language.compile(hostile.encode(), BOUNDS), Compiled | Failed)
+        assert [await language.compile(source.encode(), BOUNDS) for source in (PLAIN, language.starter)] == wanted, hostile[:80]
 
 
 async def test_a_build_whose_process_somebody_kills_is_built_all_the_same(hot: HotProcesses) -> None:
     language = AssemblyScript(hot)
-    await language.compile(PLAIN, BOUNDS)
-    building = asyncio.create_task(language.compile(language.starter, BOUNDS))
+    await language.compile(PLAIN.encode(), BOUNDS)
+    building = asyncio.create_task(language.compile(language.starter.encode(), BOUNDS))
     # Long enough for it to begin; killed before that, it must come about all the same.
     await asyncio.sleep(0.1)
 

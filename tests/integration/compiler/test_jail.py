@@ -166,7 +166,7 @@ async def test_asc_makes_the_same_module_in_every_jail(jail: Jail) -> None:
     for kind in (jail.kind, "none"):
         async with HotProcesses(Jails(kind), spare=0) as hot:
             language = AssemblyScript(hot)
-            modules.append(await language.compile(language.starter, BOUNDS))
+            modules.append(await language.compile(language.starter.encode(), BOUNDS))
 
     assert isinstance(modules[0], Compiled)
     assert modules[0] == modules[1]
@@ -178,7 +178,7 @@ async def test_where_there_is_no_jail_nothing_is_compiled_and_the_way_out_is_sai
         language = AssemblyScript(hot)
 
         with pytest.raises(ToolchainUnavailable, match="KILN_COMPILER_JAIL=none"):
-            await language.compile(language.starter, BOUNDS)
+            await language.compile(language.starter.encode(), BOUNDS)
 
 
 async def test_a_jail_that_comes_back_is_found_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,11 +54,10 @@ class FakeLanguage:
 
     id = "assemblyscript"
     name = "Fake"
-    abi = ASSEMBLYSCRIPT
     starter = ""
 
     def __init__(self, outcome: Compiled | Failed | Exception | None = None) -> None:
-        self.outcome: Compiled | Failed | Exception = outcome or Compiled(ECHO.wasm, ())
+        self.outcome: Compiled | Failed | Exception = outcome or Compiled(ECHO.wasm, ASSEMBLYSCRIPT, ())
         self.fingerprint = ""
         self.may_end = asyncio.Event()
         self.begun = self.cancelled = self.compiling = self.most_at_once = 0
@@ -70,7 +69,7 @@ class FakeLanguage:
     def prepare(self, bounds: Bounds) -> None:
         """Nothing to do."""
 
-    async def compile(self, source: str, bounds: Bounds) -> Compiled | Failed:
+    async def compile(self, source: bytes, bounds: Bounds) -> Compiled | Failed:
         self.begun += 1
         self.compiling += 1
         self.most_at_once = max(self.most_at_once, self.compiling)
@@ -222,7 +221,7 @@ async def test_the_same_bytes_are_kept_once(line: Line) -> None:
 
 
 async def test_a_module_that_does_not_fit_its_abi_is_refused_whatever_the_compiler_says(line: Line) -> None:
-    language = FakeLanguage(Compiled(b"\0asm\1\0\0\0", (Diagnostic("WARNING", 1, 1, None, None, None, "careful", ""),)))
+    language = FakeLanguage(Compiled(b"\0asm\1\0\0\0", ASSEMBLYSCRIPT, (Diagnostic("WARNING", 1, 1, None, None, None, "careful", ""),)))
     language.may_end.set()
 
     async with working(line, language):
@@ -324,7 +323,10 @@ async def test_a_worker_that_lost_its_job_stops_the_build_and_the_other_finishes
 
 @pytest.mark.parametrize("late_comes", ["before", "after"])
 async def test_a_worker_that_is_late_writes_nothing_whether_it_ends_before_or_after_the_other(line: Line, late_comes: str) -> None:
-    late, quick = FakeLanguage(Compiled(answering("1").wasm, ())), FakeLanguage(Compiled(answering("2").wasm, ()))
+    late, quick = (
+        FakeLanguage(Compiled(answering("1").wasm, ASSEMBLYSCRIPT, ())),
+        FakeLanguage(Compiled(answering("2").wasm, ASSEMBLYSCRIPT, ())),
+    )
 
     async with working(line, late, concurrency=1):
         identity = await line.send()
@@ -400,7 +402,7 @@ async def test_a_job_that_was_given_back_is_built_once_the_toolchain_is_there(li
     async with working(line, language, attempts=1, poll=0.1):
         await line.send()
         await language.until(lambda: language.begun == 3)
-        language.outcome = Compiled(ECHO.wasm, ())
+        language.outcome = Compiled(ECHO.wasm, ASSEMBLYSCRIPT, ())
         (result,) = await line.finished()
 
     assert result["status"] == "READY"
@@ -582,7 +584,7 @@ def remembered(outcome: Compiled | Failed | Exception | None = None) -> FakeLang
 
 async def test_the_same_source_is_compiled_once_whoever_sends_it(line: Line) -> None:
     warning = Diagnostic("WARNING", 1, 2, None, None, None, "careful", "x")
-    language = remembered(Compiled(ECHO.wasm, (warning,)))
+    language = remembered(Compiled(ECHO.wasm, ASSEMBLYSCRIPT, (warning,)))
 
     async with working(line, language, concurrency=1):
         await line.send("the same")
@@ -633,7 +635,7 @@ async def test_a_build_during_which_the_toolchain_is_exchanged_is_not_remembered
     [
         Failed("COMPILE_ERROR", (Diagnostic("ERROR", 1, 1, None, None, None, "no", ""),)),
         Failed("COMPILE_TIMEOUT", (Diagnostic("ERROR", 1, 1, None, None, None, "slow", ""),)),
-        Compiled(b"no module", ()),
+        Compiled(b"no module", ASSEMBLYSCRIPT, ()),
     ],
     ids=["refused", "too slow", "unusable"],
 )

@@ -89,8 +89,8 @@ class Pipeline(World):
 async def pipeline(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pipeline]:
     """An installation without functions."""
 
-    async def build(building: Any, source: str, bounds: Bounds, *, key: str | None) -> Built:
-        return Built(await building(source), ASSEMBLYSCRIPT.name, [], key)
+    async def build(building: Any, source: bytes, bounds: Bounds, *, key: str | None) -> Built:
+        return Built(await building(source.decode()), ASSEMBLYSCRIPT.name, [], key)
 
     monkeypatch.setattr(module, "build", build)
     monkeypatch.setattr(module, "key_of", lambda *_: None)

