@@ -1,8 +1,9 @@
-"""Compilers that are kept: a process that has loaded its toolchain builds one source after the other, each under bounds of its own.
+"""Compilers that wait for work: jailed and loaded processes, each build under bounds of its own.
 
-Loading and warming up takes most of a short build's time. A process that ended a build in any other way than by an answer is never asked
-again, nor is one that has built many times, has grown, or has started others; another takes its place before it is needed. Between builds a
-process is stopped, so that it does nothing that nobody watches.
+Starting, loading and warming up takes most of a short build's time. Where the compiler can be kept, a process builds one source after the
+other; elsewhere it serves one, and only its start lies behind it. A process that ended a build in any other way than by an answer is never
+asked again, nor is one that has built as often as it may, has grown, or has started others; another takes its place before it is needed.
+While it waits a process is stopped, so that it does nothing that nobody watches.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ import signal
 import struct
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -51,6 +52,8 @@ class Program:
         environment: Its whole environment.
         fingerprint: Of all the files it is made of: a process of another is not the same program.
         warm_up: Requests that are made before any other.
+        max_builds: How often one process builds.
+        file_bytes: Largest file that it may write in its folder for temporary files.
     """
 
     command: tuple[str, ...]
@@ -58,6 +61,8 @@ class Program:
     environment: tuple[tuple[str, str], ...]
     fingerprint: str = ""
     warm_up: tuple[bytes, ...] = ()
+    max_builds: int = MAX_BUILDS
+    file_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +85,12 @@ class Answer:
 class HotProcess:
     """One process; it builds one source at a time."""
 
-    def __init__(self, process: asyncio.subprocess.Process, stack: AsyncExitStack) -> None:
+    def __init__(self, program: Program, process: asyncio.subprocess.Process, stack: AsyncExitStack) -> None:
         if process.stdin is None or process.stdout is None or process.stderr is None:
             raise ValueError("all three streams of the process must be pipes")
         self._process, self._pid = process, process.pid
         self._stack = stack
+        self._max_builds = program.max_builds
         self._stdin, self._stdout, self._stderr = process.stdin, process.stdout, process.stderr
         # The first bound that was passed; it is not asked again then.
         self._exceeded: asyncio.Future[Limit] = asyncio.get_running_loop().create_future()
@@ -102,14 +108,14 @@ class HotProcess:
         Raises:
             StartFailed: it did not come up.
         """
-        stack = AsyncExitStack()
+        stack, limits = AsyncExitStack(), replace(_OF_THE_PROCESS, file_bytes=program.file_bytes)
         try:
             process = await stack.enter_async_context(
-                started(program.command, _OF_THE_PROCESS, jail=jail, shown=program.shown, environment=dict(program.environment))
+                started(program.command, limits, jail=jail, shown=program.shown, environment=dict(program.environment))
             )
         except OSError as error:
             raise StartFailed(str(error)) from error
-        self = cls(process, stack)
+        self = cls(program, process, stack)
         try:
             await self._become_ready()
         except BaseException:
@@ -132,7 +138,7 @@ class HotProcess:
     @property
     def is_fit(self) -> bool:
         """Whether it may build again, as far as its use of the machine tells."""
-        return self.builds < MAX_BUILDS and self._used.resident <= MAX_IDLE_BYTES and self._used.processes == self._at_start
+        return self.builds < self._max_builds and self._used.resident <= MAX_IDLE_BYTES and self._used.processes == self._at_start
 
     @property
     def alive(self) -> bool:
@@ -201,7 +207,7 @@ class HotProcess:
 
 
 class HotProcesses:
-    """The kept compilers of one service. An async context manager: leaving it ends them all.
+    """The waiting compilers of one service. An async context manager: leaving it ends them all.
 
     Args:
         jails: Where they run.

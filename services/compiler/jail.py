@@ -3,7 +3,7 @@
 With bubblewrap a compiler sees a file system of its own (`/usr` and its toolchain, read-only, and a small `/tmp`), no network, no process
 but its own, and no environment. Where the system gives no namespaces, Landlock takes the host's files, sockets and processes from it
 instead; they are still there, so more system calls are refused then, and its user must not be root. Either way nothing of the service's
-rights, environment and descriptors comes along.
+rights, environment and descriptors comes along, and what a compiler writes goes to an empty folder, its working one, that goes with it.
 """
 
 import fcntl
@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final, Literal
 
 from libs.common.unprivileged import COMPILER_UID, launcher, user_for
@@ -31,6 +32,21 @@ class JailUnavailable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Cell:
+    """How to start one process in a jail.
+
+    Attributes:
+        command: The whole command line.
+        descriptors: What the process must inherit.
+        folder: Where to start it.
+    """
+
+    command: list[str]
+    descriptors: tuple[int, ...]
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Jail:
     """How compilers are confined here.
 
@@ -45,8 +61,8 @@ class Jail:
     bwrap: Path | None = None
 
     @contextmanager
-    def around(self, limiter: Sequence[str], command: Sequence[str], shown: Sequence[Path]) -> Iterator[tuple[list[str], tuple[int, ...]]]:
-        """The whole command line, and the descriptors that its process must inherit, while the block runs.
+    def around(self, limiter: Sequence[str], command: Sequence[str], shown: Sequence[Path]) -> Iterator[Cell]:
+        """A cell for one process, which must be gone when the block ends.
 
         Args:
             limiter: A program that sets its own limits, closes all descriptors but the one whose number comes next, and becomes the rest.
@@ -58,17 +74,19 @@ class Jail:
         """
         needs = [Path(__file__).parent, Path(sys.executable), Path(sys.prefix), *shown]
         start = [*launcher(self.uid, needs=needs), *limiter]
-        if self.kind == "none":
-            yield [*start, "-1", *command], ()
+        if self.kind == "bubblewrap":
+            with _filter(among_others=False) as descriptor:
+                yield Cell([*start, str(descriptor), *self._bubblewrap(descriptor, shown), *command], (descriptor,), Path("/"))
             return
-        if self.kind == "landlock" and user_for(COMPILER_UID, needs) == 0:
+        user = user_for(self.uid, needs) if self.uid else os.geteuid()
+        if self.kind == "landlock" and user == 0:
             raise JailUnavailable("as root, Landlock needs a user of its own, which cannot reach below a folder that is closed to others")
-        descriptor = _sealed(seccomp.program(among_others=self.kind == "landlock"))
-        try:
-            walls = self._bubblewrap(descriptor, shown) if self.bwrap else self._landlock(descriptor, shown)
-            yield [*start, str(descriptor), *walls, *command], (descriptor,)
-        finally:
-            os.close(descriptor)
+        with _folder_of(user) as folder:
+            if self.kind == "none":
+                yield Cell([*start, "-1", *command], (), folder)
+                return
+            with _filter(among_others=True) as descriptor:
+                yield Cell([*start, str(descriptor), *self._landlock(descriptor, shown), *command], (descriptor,), folder)
 
     def _landlock(self, descriptor: int, shown: Sequence[Path]) -> list[str]:
         return [sys.executable, "-I", "-S", landlock.__file__, str(descriptor), *map(str, (*_SYSTEM, *shown)), "--"]
@@ -91,8 +109,27 @@ class Jail:
         return [*words, "--seccomp", str(descriptor), "--"]
 
 
+@contextmanager
+def _folder_of(user: int) -> Iterator[Path]:
+    """An empty folder of a user, gone with all that is in it when the block ends."""
+    with TemporaryDirectory(prefix="kiln-build-", ignore_cleanup_errors=True) as folder:
+        if user != os.geteuid():
+            os.chown(folder, user, user)
+        yield Path(folder)
+
+
+@contextmanager
+def _filter(*, among_others: bool) -> Iterator[int]:
+    """A descriptor of the filter of system calls. One for each process, because whoever reads it moves its position."""
+    descriptor = _sealed(seccomp.program(among_others=among_others))
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 def _sealed(contents: bytes) -> int:
-    """A descriptor of a file in memory that nobody can change. One for each process, because whoever reads it moves its position."""
+    """A descriptor of a file in memory that nobody can change."""
     descriptor = os.memfd_create("seccomp", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.write(descriptor, contents)
     os.lseek(descriptor, 0, os.SEEK_SET)

@@ -1,8 +1,8 @@
 """The lesser jail, for systems without namespaces: `python -I -S landlock.py FILTER FOLDER... -- COMMAND...`.
 
-Takes from a child process every file but those of the folders, which it may read and execute, and TCP, signals to others and abstract
-sockets; then the system calls of the filter in descriptor FILTER. Then the child becomes the command, and when that ends this process ends
-whatever it has left behind.
+Takes from a child process every file but those of the folders, which it may read and execute, and of its working folder, which is its
+own; TCP, signals to others and abstract sockets; and the system calls of the filter in descriptor FILTER. Then the child becomes the
+command, and when that ends this process ends whatever it has left behind.
 
 Run by its path, so it imports nothing but the standard library. Sources: linux/landlock.h and Documentation/userspace-api/landlock.rst.
 """
@@ -49,7 +49,6 @@ def main(arguments: list[str]) -> None:
         confine(folders)
         program = os.pread(descriptor, _FILTER_BYTES, 0)
         os.close(descriptor)
-        os.chdir("/")
         filter_calls(program)
         os.execve(command[0], command, dict(os.environ))
 
@@ -77,7 +76,7 @@ def _children() -> list[int]:
 
 
 def confine(folders: list[str]) -> None:
-    """From now on only these folders are there, to be read.
+    """From now on only these folders are there, to be read, and the working folder, for everything.
 
     Raises:
         OSError: the kernel has no Landlock, or it is turned off, or too old.
@@ -89,6 +88,7 @@ def confine(folders: list[str]) -> None:
     ruleset = _check(_libc.syscall(_CREATE_RULESET, attributes, len(attributes), 0))
     for folder in folders:
         _allow(ruleset, folder, _EXECUTE | _READ_FILE | _READ_DIR)
+    _allow(ruleset, ".", _FILE_RIGHTS)
     _allow(ruleset, "/dev/null", _READ_FILE | _WRITE_FILE)
     _allow(ruleset, "/dev/urandom", _READ_FILE)
     _check(_libc.syscall(_RESTRICT_SELF, ruleset, 0))

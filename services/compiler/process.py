@@ -18,7 +18,8 @@ from services.compiler.jail import Jail
 _LIMITED: Final = Path(__file__).with_name("limited.py")
 _POLL_SECONDS: Final = 0.05
 _CHUNK: Final = 65_536
-_OPEN_FILES: Final = 256
+# Compilers open a source file of the standard library after the other, and a linker all archives at once.
+_OPEN_FILES: Final = 1024
 _NICENESS: Final = 10
 # How long a pipe is read on after the processes were killed: a descendant that slipped away may hold it open.
 _DRAIN_SECONDS: Final = 1.0
@@ -115,23 +116,24 @@ async def started(
     """
     numbers = (limits.cpu_seconds, limits.file_bytes, _OPEN_FILES, _NICENESS)
     limiter = [sys.executable, "-I", "-S", str(_LIMITED), *map(str, numbers)]
-    with jail.around(limiter, command, shown) as (whole, descriptors):
+    with jail.around(limiter, command, shown) as cell:
         process = await asyncio.create_subprocess_exec(
-            *whole,
+            *cell.command,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            cwd=cell.folder,
             env=environment,
-            pass_fds=descriptors,
+            pass_fds=cell.descriptors,
             start_new_session=True,
         )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            kill(process.pid)
-        # Shielded, so that a second cancellation cannot leave a zombie.
-        await asyncio.shield(asyncio.ensure_future(_gone(process)))
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                kill(process.pid)
+            # Shielded, so that a second cancellation cannot leave a zombie.
+            await asyncio.shield(asyncio.ensure_future(_gone(process)))
 
 
 async def _gone(process: asyncio.subprocess.Process) -> None:
@@ -264,7 +266,7 @@ def _tree(pid: int) -> list[psutil.Process]:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a process and its descendants use: resident bytes, their number, and the processor time of those that live."""
+    """What a process and its descendants use: resident bytes, their number, and the processor time of all whose end was waited for."""
 
     resident: int
     processes: int
@@ -279,7 +281,7 @@ def usage(pid: int) -> Usage:
             with process.oneshot():
                 times = process.cpu_times()
                 resident += process.memory_info().rss
-            cpu += times.user + times.system
+            cpu += times.user + times.system + times.children_user + times.children_system
     return Usage(resident, len(tree), cpu)
 
 

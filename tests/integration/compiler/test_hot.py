@@ -137,14 +137,14 @@ async def test_a_process_that_is_not_to_be_kept_is_exchanged(hot: HotProcesses) 
     await until(lambda: not any(one.is_running() for one in before))
 
 
-async def test_a_process_is_exchanged_after_many_builds(hot: HotProcesses, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_BUILDS", 2)
-    await ask(hot, "echo one")
+async def test_a_process_is_exchanged_after_as_many_builds_as_it_may(hot: HotProcesses) -> None:
+    program = replace(PROGRAM, max_builds=2)
+    await hot.ask(program, b"echo one", LIMITS, keep=lambda _: True)
     first = await only()
-    await ask(hot, "echo two")
+    await hot.ask(program, b"echo two", LIMITS, keep=lambda _: True)
 
     await until(lambda: not first.is_running())
-    assert (await ask(hot, "echo three")).text == b"three"
+    assert (await hot.ask(program, b"echo three", LIMITS, keep=lambda _: True)).text == b"three"
 
 
 async def test_a_process_that_has_grown_is_exchanged(hot: HotProcesses, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,63 @@
+"""Builds one source in the jail: writes the files of the request, runs its commands one after the other, and answers with what came of it.
+
+`python -I -S -c <this text>`: it stands by until its one request comes, as `services.compiler.hot.Program` says. It is of the jail's side:
+nothing that it answers is believed, because what it runs may have taken it over.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+_CHUNK = 65_536
+
+
+def main() -> None:
+    """One request, one answer."""
+    source, sink = sys.stdin.buffer, sys.stdout.buffer
+    sink.write(b"KILN")
+    sink.flush()
+    request = json.loads(source.read(int.from_bytes(source.read(4), "big")) or b"null")
+    if request is None:
+        return
+    status, said = build(request)
+    text = json.dumps({"status": status, "said": said.decode(errors="replace")}).encode()
+    module = artifact(request["artifact"], request["artifact_bytes"]) if status == 0 else b""
+    sink.write(len(text).to_bytes(4, "big") + len(module).to_bytes(4, "big") + text + module)
+    sink.flush()
+
+
+def build(request: dict) -> tuple[int, bytes]:  # type: ignore[type-arg]
+    """The exit code of the first command that failed, or 0, and the beginning of what all of them said."""
+    for name, text in request["files"].items():
+        with open(name, "x", encoding="utf-8", newline="") as file:
+            file.write(text)
+    said = b""
+    for command in request["commands"]:
+        status, words = run(command, request["said_bytes"] - len(said))
+        said += words
+        if status != 0:
+            return status, said
+    return 0, said
+
+
+def run(command: list[str], room: int) -> tuple[int, bytes]:
+    """Runs a command to its end: its exit code or minus its signal, and what it said, as far as there is room."""
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        said = b""
+        while process.stdout and (chunk := os.read(process.stdout.fileno(), _CHUNK)):
+            said += chunk[: room - len(said)]
+    return process.returncode, said
+
+
+def artifact(name: str, most: int) -> bytes:
+    """The module, and one byte more than it may have when it is larger. Nothing where there is none."""
+    try:
+        with os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+            return file.read(most + 1)
+    except OSError:
+        return b""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""Compilers that run once: each source has a process and a jail of its own, which stood by for it."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from services.compiler import driver
+from services.compiler.hot import HotProcesses, Program, StartFailed
+from services.compiler.jail import JailUnavailable
+from services.compiler.languages import Bounds, Failed, ToolchainUnavailable
+from services.compiler.languages.verdicts import crashed, exceeded, storable, too_large
+from services.compiler.process import Limits
+
+# Of a whole build, below what the jail's folder for temporary files holds.
+FILE_BYTES: Final = 48 << 20
+# A build that ends without an answer may have been killed by somebody else; the source is at fault when it happens again.
+_TRIES: Final = 2
+_UNREADABLE: Final = (ValueError, KeyError, TypeError, RecursionError)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How one source becomes a module.
+
+    Attributes:
+        files: Texts by the names that the commands know them by, below the build's own folder.
+        commands: What is run there, each by absolute path, until one fails.
+        artifact: The name of the file that holds the module afterwards.
+    """
+
+    files: Mapping[str, str]
+    commands: Sequence[Sequence[str]]
+    artifact: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """How the commands ended.
+
+    Attributes:
+        status: 0, or the exit code of the one that failed, or minus its signal.
+        said: The beginning of all they said.
+        artifact: What they left behind; empty unless `status` is 0.
+    """
+
+    status: int
+    said: str
+    artifact: bytes
+
+
+class FreshCompiler:
+    """The compiler of one language.
+
+    Args:
+        hot: Where its processes wait.
+        name: For people.
+        shown: Folders that it reads, beside the system's.
+        environment: Its whole environment.
+    """
+
+    def __init__(self, hot: HotProcesses, name: str, shown: Sequence[Path], environment: Mapping[str, str]) -> None:
+        self._hot = hot
+        self._name = name
+        python = Path(sys.executable).resolve()
+        command = (str(python), "-I", "-S", "-c", Path(driver.__file__).read_text(encoding="utf-8"))
+        folders = tuple(dict.fromkeys([*shown, Path(sys.base_prefix).resolve()]))
+        self._program = Program(command, folders, tuple(environment.items()), max_builds=1, file_bytes=FILE_BYTES)
+
+    def prepare(self) -> None:
+        """Has processes wait for the first sources."""
+        self._hot.prepare(self._program)
+
+    async def run(self, recipe: Recipe, source: str, bounds: Bounds) -> Ran | Failed:
+        """Runs the commands of a recipe.
+
+        Raises:
+            ToolchainUnavailable: The compiler does not start.
+        """
+        try:
+            for _ in range(_TRIES):
+                answer = await self._hot.ask(self._program, _request(recipe, bounds), _limits(bounds), keep=lambda _: False)
+                if answer.text is not None or answer.exceeded:
+                    break
+        except (StartFailed, JailUnavailable) as error:
+            raise ToolchainUnavailable(f"the {self._name} compiler does not start: {error}") from error
+        if answer.exceeded is not None:
+            return exceeded(answer.exceeded, bounds, source)
+        return self._read(answer.text, answer.module, source, bounds)
+
+    def _read(self, text: bytes | None, module: bytes, source: str, bounds: Bounds) -> Ran | Failed:
+        """Reads the driver's answer. It has met hostile input, so every part of it is checked."""
+        try:
+            answer = json.loads(text or b"null")
+            status, said = int(answer["status"]), storable(str(answer["said"]))
+        except _UNREADABLE:
+            return crashed(self._name, source)
+        if len(module) > bounds.artifact_bytes:
+            return too_large(len(module), bounds, source)
+        return Ran(status, said, module)
+
+
+def _request(recipe: Recipe, bounds: Bounds) -> bytes:
+    return json.dumps(
+        {
+            "files": dict(recipe.files),
+            "commands": [list(command) for command in recipe.commands],
+            "artifact": recipe.artifact,
+            "artifact_bytes": bounds.artifact_bytes,
+            "said_bytes": bounds.output_bytes,
+        }
+    ).encode()
+
+
+def _limits(bounds: Bounds) -> Limits:
+    # JSON takes up to six bytes for one that a compiler said.
+    return Limits(
+        wall_seconds=bounds.wall_seconds,
+        cpu_seconds=bounds.cpu_seconds,
+        memory_bytes=bounds.memory_bytes,
+        stdout_bytes=bounds.artifact_bytes + 6 * bounds.output_bytes + 1024,
+    )
+
+
