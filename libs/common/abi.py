@@ -5,8 +5,11 @@ can drift from the other. Value types are written as in the WebAssembly text for
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
+
+# How many functions a guest's table may hold: a Go program has an entry for nearly each of its functions. An entry takes 8 bytes.
+MAX_TABLE_ELEMENTS: Final = 100_000
 
 ValueType = Literal["i32", "i64", "f32", "f64"]
 
@@ -27,11 +30,13 @@ class Abi:
         name: The word stored with the artifact.
         exports: Functions that must be there, by name.
         imports: Functions that may be asked for, by (module, field).
+        optional: Functions that may be there; one that is has this type.
     """
 
     name: str
     exports: Mapping[str, Signature]
     imports: Mapping[tuple[str, str], Signature]
+    optional: Mapping[str, Signature] = field(default_factory=dict)
 
 
 _I32 = Signature(("i32",))
@@ -64,4 +69,97 @@ ASSEMBLYSCRIPT: Final = Abi(
     },
 )
 
-ABIS: Final[Mapping[str, Abi]] = {abi.name: abi for abi in (ASSEMBLYSCRIPT,)}
+
+def _answering(*params: ValueType) -> Signature:
+    """A function that answers with an i32."""
+    return Signature(params, ("i32",))
+
+
+# Preview 1 of WASI, whole, so that any module made for it links. Every function but proc_exit answers with an errno.
+# Source: legacy/preview1/docs.md of the WebAssembly/WASI repository.
+_WASI: Final[Mapping[tuple[str, str], Signature]] = {
+    ("wasi_snapshot_preview1", name): signature
+    for name, signature in {
+        "args_get": _answering("i32", "i32"),
+        "args_sizes_get": _answering("i32", "i32"),
+        "environ_get": _answering("i32", "i32"),
+        "environ_sizes_get": _answering("i32", "i32"),
+        "clock_res_get": _answering("i32", "i32"),
+        "clock_time_get": _answering("i32", "i64", "i32"),
+        "fd_advise": _answering("i32", "i64", "i64", "i32"),
+        "fd_allocate": _answering("i32", "i64", "i64"),
+        "fd_close": _answering("i32"),
+        "fd_datasync": _answering("i32"),
+        "fd_fdstat_get": _answering("i32", "i32"),
+        "fd_fdstat_set_flags": _answering("i32", "i32"),
+        "fd_fdstat_set_rights": _answering("i32", "i64", "i64"),
+        "fd_filestat_get": _answering("i32", "i32"),
+        "fd_filestat_set_size": _answering("i32", "i64"),
+        "fd_filestat_set_times": _answering("i32", "i64", "i64", "i32"),
+        "fd_pread": _answering("i32", "i32", "i32", "i64", "i32"),
+        "fd_prestat_dir_name": _answering("i32", "i32", "i32"),
+        "fd_prestat_get": _answering("i32", "i32"),
+        "fd_pwrite": _answering("i32", "i32", "i32", "i64", "i32"),
+        "fd_read": _answering("i32", "i32", "i32", "i32"),
+        "fd_readdir": _answering("i32", "i32", "i32", "i64", "i32"),
+        "fd_renumber": _answering("i32", "i32"),
+        "fd_seek": _answering("i32", "i64", "i32", "i32"),
+        "fd_sync": _answering("i32"),
+        "fd_tell": _answering("i32", "i32"),
+        "fd_write": _answering("i32", "i32", "i32", "i32"),
+        "path_create_directory": _answering("i32", "i32", "i32"),
+        "path_filestat_get": _answering("i32", "i32", "i32", "i32", "i32"),
+        "path_filestat_set_times": _answering("i32", "i32", "i32", "i32", "i64", "i64", "i32"),
+        "path_link": _answering("i32", "i32", "i32", "i32", "i32", "i32", "i32"),
+        "path_open": _answering("i32", "i32", "i32", "i32", "i32", "i64", "i64", "i32", "i32"),
+        "path_readlink": _answering("i32", "i32", "i32", "i32", "i32", "i32"),
+        "path_remove_directory": _answering("i32", "i32", "i32"),
+        "path_rename": _answering("i32", "i32", "i32", "i32", "i32", "i32"),
+        "path_symlink": _answering("i32", "i32", "i32", "i32", "i32"),
+        "path_unlink_file": _answering("i32", "i32", "i32"),
+        "poll_oneoff": _answering("i32", "i32", "i32", "i32"),
+        "proc_exit": _I32,
+        "proc_raise": _answering("i32"),
+        "random_get": _answering("i32", "i32"),
+        "sched_yield": _answering(),
+        "sock_accept": _answering("i32", "i32", "i32"),
+        "sock_recv": _answering("i32", "i32", "i32", "i32", "i32", "i32"),
+        "sock_send": _answering("i32", "i32", "i32", "i32", "i32"),
+        "sock_shutdown": _answering("i32", "i32"),
+    }.items()
+}
+
+# Texts and buffers are a pointer and a size in bytes; texts are UTF-8. Those who link this write an adapter for Kiln:
+# `fail` and `out_of_memory` end the run, since a trap alone would be a plain `unreachable`.
+_KILN: Final[Mapping[tuple[str, str], Signature]] = {
+    ("kiln", "fail"): Signature(("i32", "i32")),
+    ("kiln", "out_of_memory"): Signature(),
+    # Level 0 debug, 1 info, 2 warning, 3 error; any other is info.
+    ("kiln", "log"): Signature(("i32", "i32", "i32")),
+    ("kiln", "now_ms"): Signature((), ("i64",)),
+    ("kiln", "random"): Signature(("i32", "i32")),
+    # Name, its size, buffer, its capacity. The value's size, or -1 when there is no such name; written only when it fits.
+    ("kiln", "env_get"): _answering("i32", "i32", "i32", "i32"),
+}
+
+# Input and output are UTF-8; `handle` packs the output's address and size as `pointer << 32 | size`. `kiln_alloc` answers 0 when
+# there is no room. Modules that link a C library are reactors: it is made ready by `_initialize`, which runs before all else.
+KILN: Final = Abi(
+    name="kiln",
+    exports={
+        "kiln_alloc": _answering("i32"),
+        "handle": Signature(("i32", "i32"), ("i64",)),
+    },
+    imports={**_KILN, **_WASI},
+    optional={"_initialize": Signature()},
+)
+
+# Input on the standard input, output on the standard output; the standard error is the log. A module of any origin fits; one with an
+# adapter of Kiln's may ask for the `kiln` functions too.
+WASI_COMMAND: Final = Abi(
+    name="wasi-command",
+    exports={"_start": Signature()},
+    imports={**_KILN, **_WASI},
+)
+
+ABIS: Final[Mapping[str, Abi]] = {abi.name: abi for abi in (ASSEMBLYSCRIPT, KILN, WASI_COMMAND)}

@@ -12,13 +12,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from libs.common.abi import Abi, Signature
+from libs.common.abi import MAX_TABLE_ELEMENTS, Abi, Signature
 
 Code = Literal["MALFORMED", "TOO_LARGE", "UNKNOWN_IMPORT", "INVALID_ABI", "UNSUPPORTED_FEATURE"]
 
 # What the executor's sandbox is built for; one memory and one table a module.
 MAX_FUNCTIONS: Final = 50_000
-MAX_TABLE_ELEMENTS: Final = 10_000
 MAX_MEMORY_PAGES: Final = 512 * 1024 * 1024 // 65_536
 MAX_LOCALS: Final = 50_000  # of one function; engines stop here too
 # Types, parameters, exports, locals and so on, all together: it bounds the time of the check, at a few microseconds each.
@@ -109,6 +108,7 @@ def check(wasm: bytes, abi: Abi, *, max_bytes: int) -> None:
     _check_imports(module, abi)
     _check_exports(module)
     _check_required(module, abi)
+    _check_optional(module, abi)
     _check_types(module)
 
 
@@ -530,9 +530,22 @@ def _check_required(module: Module, abi: Abi) -> None:
         kind, index = module.exports.get(name, (None, 0))
         if kind != _FUNCTION:
             raise UnusableModule("INVALID_ABI", f"the module must export a function {_quote(name)} of type {_text(wanted)}")
-        found = module.function_type(index)
-        if not _fits(found, wanted):
-            raise _invalid_export(name, f"has type {found}, it must have {_text(wanted)}")
+        _check_fits(module, name, index, wanted)
+
+
+def _check_optional(module: Module, abi: Abi) -> None:
+    for name, wanted in abi.optional.items():
+        kind, index = module.exports.get(name, (_FUNCTION, None))
+        if kind != _FUNCTION:
+            raise _invalid_export(name, f"is a {_KINDS[kind]}, it must be a function of type {_text(wanted)}")
+        if index is not None:
+            _check_fits(module, name, index, wanted)
+
+
+def _check_fits(module: Module, name: str, index: int, wanted: Signature) -> None:
+    found = module.function_type(index)
+    if not _fits(found, wanted):
+        raise _invalid_export(name, f"has type {found}, it must have {_text(wanted)}")
 
 
 def _check_types(module: Module) -> None:

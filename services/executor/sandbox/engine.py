@@ -27,7 +27,7 @@ from wasmtime import (
     WasmtimeError,
 )
 
-from libs.common.abi import Signature
+from libs.common.abi import MAX_TABLE_ELEMENTS, Signature
 from services.executor.sandbox.abi import GUEST_ABIS, GuestAbi
 from services.executor.sandbox.guest import PAGE_BYTES, Guest, GuestMemory
 from services.executor.sandbox.host import STACK_OVERFLOW, GuestStopped, Host, Sources, out_of_memory, stopped_because
@@ -38,8 +38,6 @@ from services.executor.sandbox.watch import Watch
 MAX_WASM_STACK_BYTES: Final = 512 << 10
 # A loaded module holds a file descriptor: the image of its memory.
 MAX_LOADED_MODULES: Final = 500
-# A Go program has an entry for nearly each of its functions; an entry takes 8 bytes.
-_MAX_TABLE_ELEMENTS: Final = 100_000
 _MAX_FRAMES: Final = 16
 _MAX_NAME_CHARACTERS: Final = 200
 
@@ -235,7 +233,7 @@ class Runner:
         self._linkers.host = host
         try:
             # Both before instantiation, because start functions run there.
-            store.set_limits(memory_limit, _MAX_TABLE_ELEMENTS, instances=1, tables=1, memories=1)
+            store.set_limits(memory_limit, MAX_TABLE_ELEMENTS, instances=1, tables=1, memories=1)
             store.set_epoch_deadline(1)
             self._watch.begin(call.limits.timeout_ms / 1000)
             guest = Guest(store, program.prepared.instantiate(store).exports(store))

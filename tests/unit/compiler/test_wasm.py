@@ -8,7 +8,7 @@ import wasmtime
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from libs.common.abi import ASSEMBLYSCRIPT, Abi, Signature
+from libs.common.abi import ABIS, ASSEMBLYSCRIPT, KILN, MAX_TABLE_ELEMENTS, WASI_COMMAND, Abi, Signature
 from services.compiler.wasm import MAX_FUNCTIONS, UnusableModule, check, parse
 
 MAX_BYTES: Final = 8 * 1024 * 1024
@@ -262,7 +262,7 @@ def test_a_module_above_the_limit_is_not_read() -> None:
     "wasm",
     [
         pytest.param(module(functions=leb(MAX_FUNCTIONS + 1) + bytes(MAX_FUNCTIONS + 1)), id="functions"),
-        pytest.param(wat("(table 10001 funcref)" + BODY), id="table elements"),
+        pytest.param(wat(f"(table {MAX_TABLE_ELEMENTS + 1} funcref)" + BODY), id="table elements"),
         pytest.param(wat('(memory (export "memory") 8193) (func (export "handle"))'), id="initial memory"),
         pytest.param(module(code=vector(leb(6) + vector(leb(60_000) + I32) + b"\x0b")), id="locals"),
         pytest.param(module(types=leb(500_001) + function_type() * 500_001), id="entries"),
@@ -281,6 +281,50 @@ def test_locals_in_groups_of_none_cannot_keep_the_check_busy() -> None:
 
 def test_a_real_abi_needs_all_of_its_exports() -> None:
     assert '"__new"' in refusal(wat(BODY), ASSEMBLYSCRIPT).message
+
+
+KILN_BODY: Final = """(memory (export "memory") 1) (func (export "kiln_alloc") (param i32) (result i32) local.get 0)
+(func (export "handle") (param i32 i32) (result i64) i64.const 0)"""
+
+
+@pytest.mark.parametrize(
+    ("text", "abi"),
+    [
+        pytest.param(KILN_BODY, KILN, id="kiln"),
+        pytest.param('(func (export "_initialize"))' + KILN_BODY, KILN, id="a reactor"),
+        pytest.param('(memory (export "memory") 1) (func (export "_start"))', WASI_COMMAND, id="a command"),
+    ],
+)
+def test_a_module_of_each_real_abi_passes(text: str, abi: Abi) -> None:
+    check(wat(text), abi, max_bytes=MAX_BYTES)
+
+
+@pytest.mark.parametrize("abi", ABIS.values(), ids=lambda abi: abi.name)
+def test_each_real_abi_names_the_export_that_is_missing(abi: Abi) -> None:
+    error = refusal(wat('(memory (export "memory") 1)'), abi)
+
+    assert error.code == "INVALID_ABI"
+    assert any(f'"{export}"' in error.message for export in abi.exports)
+
+
+@pytest.mark.parametrize("abi", ABIS.values(), ids=lambda abi: abi.name)
+def test_each_real_abi_gives_all_of_its_imports_and_nothing_else(abi: Abi) -> None:
+    def imported(signatures: dict[tuple[str, str], Signature]) -> str:
+        return "".join(
+            f'(import "{source}" "{field}" (func (param {" ".join(one.params)}) (result {" ".join(one.results)})))'
+            for (source, field), one in signatures.items()
+        )
+
+    assert refusal(wat(imported(dict(abi.imports))), abi).code == "INVALID_ABI"
+    assert refusal(wat(imported({**abi.imports, ("kiln", "open"): Signature()})), abi).message == 'unknown import "kiln"."open"'
+
+
+@pytest.mark.parametrize("text", ['(func (export "_initialize") (param i32))', '(global (export "_initialize") i32 (i32.const 0))'])
+def test_an_optional_export_that_is_there_must_fit(text: str) -> None:
+    error = refusal(wat(text + KILN_BODY), KILN)
+
+    assert error.code == "INVALID_ABI"
+    assert '"_initialize"' in error.message
 
 
 def test_instructions_are_not_read() -> None:
