@@ -35,6 +35,7 @@ def main(group: str) -> None:
         install_python(group)
         for package in sorted(LANGUAGES.glob("*/package-lock.json")):
             install_node(package.parent)
+        set_compilers_up()
 
 
 def install_python(group: str) -> None:
@@ -61,6 +62,14 @@ def install_node(folder: Path) -> None:
     npm = [str(wheel / "bin" / "node"), str(wheel / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
     step(f"installing the {folder.name} compiler", lambda: run(*npm, "ci", "--ignore-scripts", "--no-progress", cwd=folder))
     stamp.write_text(wanted)
+
+
+def set_compilers_up() -> None:
+    """What compilers need made once on a machine; the program tells of its own progress."""
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'libs' / 'gen'}"}
+    done = subprocess.run([str(PYTHON), "-m", "services.compiler.set_up"], check=False, cwd=ROOT, env=environment)
+    if done.returncode != 0:
+        sys.exit(done.returncode)
 
 
 def make_environment() -> None:

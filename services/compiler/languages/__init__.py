@@ -6,6 +6,7 @@ from typing import Literal, Protocol
 
 from libs.common.abi import Abi
 from services.compiler.hot import HotProcesses
+from services.compiler.languages.prepared import Prepared
 
 Severity = Literal["ERROR", "WARNING", "INFO"]
 Reason = Literal["COMPILE_ERROR", "COMPILE_TIMEOUT", "COMPILE_MEMORY", "COMPILE_OUTPUT", "COMPILE_PROCESSES", "COMPILER_CRASHED"]
@@ -117,6 +118,9 @@ class Language(Protocol):
     def toolchain(self) -> Toolchain:
         """Looks at what is installed. Cheap enough for every call, runs nothing."""
 
+    def set_up(self) -> Sequence[Prepared]:
+        """What must have been made on this machine before anything can be compiled, in order. Empty where the toolchain is not there."""
+
     def prepare(self, bounds: Bounds) -> None:
         """Begins whatever makes the first builds quick, in the background."""
 
@@ -138,6 +142,8 @@ def languages(hot: HotProcesses) -> Mapping[str, Language]:
     """
     # A language imports this module for its types, so it can only be imported later than them.
     from services.compiler.languages.assemblyscript import AssemblyScript
+    from services.compiler.languages.c import C
+    from services.compiler.languages.cpp import Cpp
 
-    known: list[Language] = [AssemblyScript(hot)]
+    known: list[Language] = [AssemblyScript(hot), C(hot), Cpp(hot)]
     return {language.id: language for language in sorted(known, key=lambda one: one.id)}

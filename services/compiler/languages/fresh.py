@@ -122,5 +122,3 @@ def _limits(bounds: Bounds) -> Limits:
         memory_bytes=bounds.memory_bytes,
         stdout_bytes=bounds.artifact_bytes + 6 * bounds.output_bytes + 1024,
     )
-
-

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,6 +27,7 @@ from services.compiler import worker as tested
 from services.compiler.hot import HotProcesses
 from services.compiler.languages import Bounds, Compiled, Diagnostic, Failed, Language, Toolchain, ToolchainUnavailable
 from services.compiler.languages.assemblyscript import AssemblyScript
+from services.compiler.languages.prepared import Prepared
 from services.compiler.repository import ArtifactRepository
 from services.compiler.servicer import CHUNK_BYTES, CompilerInternalServicer
 from services.compiler.worker import Worker, WorkerLimits
@@ -65,6 +66,9 @@ class FakeLanguage:
 
     def toolchain(self) -> Toolchain:
         return Toolchain(available=True, version="1", install_hint="", fingerprint=self.fingerprint)
+
+    def set_up(self) -> Sequence[Prepared]:
+        return ()
 
     def prepare(self, bounds: Bounds) -> None:
         """Nothing to do."""

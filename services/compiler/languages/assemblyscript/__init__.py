@@ -4,7 +4,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ from libs.common.abi import ASSEMBLYSCRIPT, Abi
 from services.compiler.hot import Answer, HotProcesses, Program, StartFailed
 from services.compiler.jail import JailUnavailable
 from services.compiler.languages import Bounds, Compiled, Diagnostic, Failed, Toolchain, ToolchainUnavailable
+from services.compiler.languages.prepared import Prepared
 from services.compiler.languages.verdicts import crashed, exceeded, storable, too_large
 from services.compiler.process import Limit, Limits
 
@@ -77,6 +78,10 @@ class AssemblyScript:
         if version is None:
             return Toolchain(available=False, version="", install_hint=_INSTALL_HINT, fingerprint="")
         return Toolchain(available=True, version=version, install_hint="", fingerprint=self._fingerprint())
+
+    def set_up(self) -> Sequence[Prepared]:
+        """Nothing beside its packages; see `Language.set_up`."""
+        return ()
 
     def prepare(self, bounds: Bounds) -> None:
         """Begins to warm compilers up; see `Language.prepare`."""

@@ -1,0 +1,59 @@
+"""What a toolchain needs made once on a machine, such as a C library: made at set-up, so that no user waits for it."""
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+_STAMP: Final = ".made"
+
+
+class Prepared:
+    """A folder that is made once for each state of a toolchain.
+
+    Args:
+        name: For people: what is in it.
+        folder: Where it is.
+        fingerprint: Of all that it is made from.
+        make: Fills an empty folder.
+    """
+
+    def __init__(self, name: str, folder: Path, fingerprint: str, make: Callable[[Path], None]) -> None:
+        self.name: Final = name
+        self.folder: Final = folder
+        self.fingerprint: Final = fingerprint
+        self._make = make
+
+    @property
+    def is_made(self) -> bool:
+        """Whether it is there, and of this state."""
+        try:
+            return (self.folder / _STAMP).read_text(encoding="ascii") == self.fingerprint
+        except OSError:
+            return False
+
+    def make(self) -> None:
+        """Makes it anew; nobody ever sees half of one."""
+        fresh = Path(tempfile.mkdtemp(dir=self.folder.parent, prefix=f".{self.folder.name}-"))
+        try:
+            self._make(fresh)
+            (fresh / _STAMP).write_text(self.fingerprint, encoding="ascii")
+            # The compilers' own user reads it, whatever the umask was.
+            for path in (fresh, *fresh.rglob("*")):
+                path.chmod(0o755 if path.is_dir() else 0o644)
+            shutil.rmtree(self.folder, ignore_errors=True)
+            fresh.rename(self.folder)
+        except BaseException:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise
+
+
+def digest(*parts: str | Path) -> str:
+    """Changes with each of the texts, and with the contents of each of the files."""
+    whole = hashlib.sha256()
+    for part in parts:
+        contents = part.read_bytes() if isinstance(part, Path) else part.encode()
+        whole.update(hashlib.sha256(contents).digest())
+    return whole.hexdigest()
