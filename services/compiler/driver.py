@@ -34,7 +34,8 @@ def build(request: dict) -> tuple[int, bytes]:  # type: ignore[type-arg]
             file.write(text)
     said = b""
     for command in request["commands"]:
-        status, words = run(command, request["said_bytes"] - len(said))
+        placed = [word.replace("{folder}", os.getcwd()) for word in command]
+        status, words = run(placed, request["said_bytes"] - len(said))
         said += words
         if status != 0:
             return status, said

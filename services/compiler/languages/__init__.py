@@ -144,6 +144,7 @@ def languages(hot: HotProcesses) -> Mapping[str, Language]:
     from services.compiler.languages.assemblyscript import AssemblyScript
     from services.compiler.languages.c import C
     from services.compiler.languages.cpp import Cpp
+    from services.compiler.languages.go import Go
 
-    known: list[Language] = [AssemblyScript(hot), C(hot), Cpp(hot)]
+    known: list[Language] = [AssemblyScript(hot), C(hot), Cpp(hot), Go(hot)]
     return {language.id: language for language in sorted(known, key=lambda one: one.id)}

@@ -27,7 +27,7 @@ class Recipe:
 
     Attributes:
         files: Texts by the names that the commands know them by, below the build's own folder.
-        commands: What is run there, each by absolute path, until one fails.
+        commands: What is run there, each by absolute path, until one fails; `{folder}` stands for the path of the build's folder.
         artifact: The name of the file that holds the module afterwards.
     """
 

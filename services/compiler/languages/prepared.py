@@ -2,8 +2,9 @@
 
 import hashlib
 import shutil
+import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -57,3 +58,15 @@ def digest(*parts: str | Path) -> str:
         contents = part.read_bytes() if isinstance(part, Path) else part.encode()
         whole.update(hashlib.sha256(contents).digest())
     return whole.hexdigest()
+
+
+def run(command: Sequence[str], *, folder: str | Path, environment: Mapping[str, str] | None = None) -> str:
+    """Runs a compiler on a source of Kiln's own, and returns what it said.
+
+    Raises:
+        subprocess.CalledProcessError: It failed; its `output` says why.
+    """
+    done = subprocess.run(
+        command, check=True, cwd=folder, env=environment or {}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8"
+    )
+    return done.stdout

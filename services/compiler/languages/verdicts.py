@@ -1,5 +1,6 @@
 """What every language tells alike: bounds that a build passed, compilers that crashed, and texts that can be shown and stored."""
 
+import re
 from typing import Final
 
 from services.compiler.languages import Bounds, Diagnostic, Failed, Reason
@@ -18,6 +19,15 @@ _REASONS: Final[dict[Limit, Reason]] = {
 def at_top(message: str, source: str, *, code: str | None = None) -> Diagnostic:
     """An error of the file as a whole: it stands at its first character."""
     return Diagnostic("ERROR", 1, 1, None, None, code, message, excerpt(source, 1))
+
+
+def at(name: str, message: str, source: str, *, code: str | None = None) -> Diagnostic:
+    """An error about a name, at the first place in the source where it stands, or at the top when it does not."""
+    found = re.search(rf"\b{re.escape(name)}\b", source)
+    if not found:
+        return at_top(message, source, code=code)
+    line, column = source.count("\n", 0, found.start()) + 1, found.start() - source.rfind("\n", 0, found.start())
+    return Diagnostic("ERROR", line, column, line, column + len(name), code, message, excerpt(source, line))
 
 
 def exceeded(limit: Limit, bounds: Bounds, source: str) -> Failed:

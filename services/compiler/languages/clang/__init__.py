@@ -14,11 +14,11 @@ from typing import Final
 from libs.common.abi import KILN
 from services.compiler.hot import HotProcesses
 from services.compiler.languages import Bounds, Compiled, Diagnostic, Failed, Toolchain, ToolchainUnavailable
-from services.compiler.languages.clang.sysroot import LIBRARIES, run, sysroot, zig, zig_version
+from services.compiler.languages.clang.sysroot import LIBRARIES, sysroot, zig, zig_version
 from services.compiler.languages.fresh import FreshCompiler, Ran, Recipe
 from services.compiler.languages.gnu import diagnostics_of
-from services.compiler.languages.prepared import Prepared, digest
-from services.compiler.languages.verdicts import at_top, crashed, excerpt
+from services.compiler.languages.prepared import Prepared, digest, run
+from services.compiler.languages.verdicts import at, at_top, crashed
 
 _FOLDER: Final = Path(__file__).parent
 _HEADERS: Final = _FOLDER.parent / "c" / "include"
@@ -126,11 +126,7 @@ class Clang:
         if missing["name"] == "handle":
             return at_top(f"The file does not define `{self._dialect.signature}`, which Kiln calls.", source, code="undefined-symbol")
         message = f"`{missing['symbol']}` is declared but not defined."
-        name = re.search(rf"\b{re.escape(missing['name'].rpartition('::')[2])}\b", source)
-        if not name:
-            return at_top(message, source, code="undefined-symbol")
-        line, column = source.count("\n", 0, name.start()) + 1, name.start() - source.rfind("\n", 0, name.start())
-        return Diagnostic("ERROR", line, column, line, column + len(name[0]), "undefined-symbol", message, excerpt(source, line))
+        return at(missing["name"].rpartition("::")[2], message, source, code="undefined-symbol")
 
     def _recipe(self, source: str) -> Recipe:
         own, libraries = self._own.folder, [str(sysroot().folder / name) for name in LIBRARIES]

@@ -4,14 +4,12 @@ import importlib.metadata
 import importlib.util
 import re
 import shutil
-import subprocess
 import tempfile
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Final
 
-from services.compiler.languages.prepared import Prepared, digest
+from services.compiler.languages.prepared import Prepared, digest, run
 
 # In the order in which a linker wants them; the program's own objects stand behind the first.
 LIBRARIES: Final = ("crt1-reactor.o", "libc++.a", "libc++abi.a", "libc.a", "libzigc.a", "libcompiler_rt.a")
@@ -26,6 +24,7 @@ def zig() -> Path | None:
     return program if program and program.is_file() else None
 
 
+@cache
 def zig_version() -> str:
     """Of the package; empty when it is not installed."""
     return importlib.metadata.version("ziglang") if zig() else ""
@@ -47,15 +46,3 @@ def _make(folder: Path) -> None:
         for name in LIBRARIES:
             found = re.search(rf"(?<= )\S+/{re.escape(name)}(?= |$)", linking)
             shutil.copyfile(Path(cache_folder) / (found[0] if found else name), folder / name)
-
-
-def run(command: Sequence[str], *, folder: str | Path, environment: dict[str, str] | None = None) -> str:
-    """Runs a compiler on a source of Kiln's own, and returns what it said.
-
-    Raises:
-        subprocess.CalledProcessError: It failed; its `output` says why.
-    """
-    done = subprocess.run(
-        command, check=True, cwd=folder, env=environment or {}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8"
-    )
-    return done.stdout
