@@ -1,6 +1,7 @@
 """What a guest is asked to do and what came of it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -30,12 +31,14 @@ class Call:
         abi: How to talk to it; a key of `libs.common.abi.ABIS`.
         input: Valid JSON text.
         limits: What it may use.
+        environment: Values by name that its code can ask for; neither holds a NUL, and names no `=`.
     """
 
     digest: str
     abi: str
     input: bytes
     limits: Limits = Limits()
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 class ErrorType(StrEnum):

@@ -9,13 +9,25 @@ from services.executor.sandbox.outcome import Call, ErrorType, Frame, GuestError
 
 def run_head(call: Call) -> Mapping[str, Any]:
     """The head of the message that asks a worker to run; the input is its body."""
-    return {"kind": "run", "digest": call.digest, "abi": call.abi, "limits": call.limits}
+    return {
+        "kind": "run",
+        "digest": call.digest,
+        "abi": call.abi,
+        "limits": call.limits,
+        "environment": dict(call.environment),
+    }
 
 
 def call_of(message: Message) -> Call:
     """The call that a `run` message asks for."""
     head = message.head
-    return Call(digest=head["digest"], abi=head["abi"], input=message.body, limits=Limits(**head["limits"]))
+    return Call(
+        digest=head["digest"],
+        abi=head["abi"],
+        input=message.body,
+        limits=Limits(**head["limits"]),
+        environment=head["environment"],
+    )
 
 
 def ran_head(outcome: Outcome) -> Mapping[str, Any]:

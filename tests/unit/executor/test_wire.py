@@ -28,7 +28,7 @@ def sent(head: Any, body: bytes) -> Message:
     return message
 
 
-@given(st.builds(Call, TEXTS, TEXTS, st.binary(), st.builds(Limits, SIZES, SIZES, SIZES, SIZES)))
+@given(st.builds(Call, TEXTS, TEXTS, st.binary(), st.builds(Limits, SIZES, SIZES, SIZES, SIZES), st.dictionaries(TEXTS, TEXTS)))
 def test_a_call_arrives_as_it_was_sent(call: Call) -> None:
     assert call_of(sent(run_head(call), call.input)) == call
 
