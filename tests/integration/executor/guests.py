@@ -34,15 +34,16 @@ class Module:
     """A module and its name."""
 
     wasm: bytes
+    abi: str = ABI
 
     @property
     def digest(self) -> str:
         return hashlib.sha256(self.wasm).hexdigest()
 
 
-def module(wat: str) -> Module:
+def module(wat: str, abi: str = ABI) -> Module:
     """A whole module from its text."""
-    return Module(bytes(wat2wasm(wat)))
+    return Module(bytes(wat2wasm(wat)), abi)
 
 
 def guest(handle: str, *parts: str, imports: tuple[str, ...] = (), memory: str = "1", texts: dict[int, str] | None = None) -> Module:

@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 
 from libs.common import jsontext
 from services.executor.sandbox import (
-    Call,
     ErrorType,
     Exhausted,
     Level,
@@ -30,10 +29,9 @@ from services.executor.sandbox import (
     StartFailed,
     Unloadable,
 )
+from tests.integration.executor.calls import SHORT, call, fault, run
 from tests.integration.executor.guests import ABI, ECHO, ENDLESS, OBEDIENT, TRAPPING, Module, answering, guest, module, order, string_at
 
-DEFAULT = Limits()
-SHORT = Limits(timeout_ms=200)
 # Anywhere, and around the edges of a page of memory and of what is in it.
 ADDRESSES = st.integers(0, 2**32 - 1) | st.sampled_from(
     [0, 1, 4, 1022, 1023, 1024, 1025, 65_530, 65_532, 65_535, 65_536, 65_540, 2**32 - 4]
@@ -47,29 +45,6 @@ HEAVY = guest(
     * 20_000
     + "(local.get 0)"
 )
-
-
-@pytest.fixture(scope="module")
-async def shared() -> AsyncIterator[Sandbox]:
-    """A sandbox for tests that leave it as it was."""
-    async with Sandbox(workers=1, max_workers=1) as sandbox:
-        yield sandbox
-
-
-async def run(sandbox: Sandbox, guest: Module, text: str = "{}", limits: Limits = DEFAULT) -> Outcome:
-    await sandbox.prepare(guest.digest, guest.wasm, ABI)
-    async with sandbox.reserve() as slot:
-        return await slot.run(call(guest, text, limits))
-
-
-def call(guest: Module, text: str = "{}", limits: Limits = DEFAULT) -> Call:
-    return Call(digest=guest.digest, abi=ABI, input=text.encode(), limits=limits)
-
-
-def fault(outcome: Outcome) -> tuple[ErrorType, str]:
-    assert outcome.error is not None
-    assert outcome.output is None
-    return outcome.error.type, outcome.error.message
 
 
 def processes(kind: str = "") -> list[psutil.Process]:
