@@ -28,11 +28,11 @@ from wasmtime import (
 )
 
 from libs.common.abi import MAX_TABLE_ELEMENTS, Signature
-from services.executor.sandbox.abi import GUEST_ABIS, GuestAbi
+from services.executor.sandbox.abi import GUEST_ABIS, Answer, GuestAbi
 from services.executor.sandbox.guest import PAGE_BYTES, Guest, GuestMemory
 from services.executor.sandbox.host import STACK_OVERFLOW, GuestStopped, Host, Sources, out_of_memory, stopped_because
 from services.executor.sandbox.native import CodeCache
-from services.executor.sandbox.outcome import Call, ErrorType, Frame, GuestError, Outcome
+from services.executor.sandbox.outcome import Call, ErrorType, Frame, GuestError, Limits, Outcome
 from services.executor.sandbox.watch import Watch
 
 MAX_WASM_STACK_BYTES: Final = 512 << 10
@@ -127,7 +127,9 @@ class Linkers:
         if abi not in GUEST_ABIS:
             raise Refused(f"there is no ABI {printable(abi)}")
         exports = {export.name: export for export in module.exports}
-        for name, signature in GUEST_ABIS[abi].contract.exports.items():
+        contract = GUEST_ABIS[abi].contract
+        there = {name: signature for name, signature in contract.optional.items() if name in exports}
+        for name, signature in {**contract.exports, **there}.items():
             if not _is_function(exports.get(name), signature):
                 raise Refused(f"the module does not export {name}{_spelled(signature)}")
         try:
@@ -211,8 +213,10 @@ class Runner:
         if program is None or program.abi.contract.name != call.abi:
             return None
         started = time.perf_counter_ns()
-        host = Host(call.limits, lambda: self._watch.reason, self._sources)
-        output, memory_bytes = self._run_in_store(program, host, call)
+        host = Host(call.limits, lambda: self._watch.reason, self._sources, call.environment)
+        answer = program.abi.begin(host, call.input)
+        output, memory_bytes = self._run_in_store(program, host, call.limits, answer)
+        host.streams.close()
         return Outcome(
             output=output,
             error=host.error,
@@ -222,11 +226,11 @@ class Runner:
             memory_peak_bytes=memory_bytes,
         )
 
-    def _run_in_store(self, program: Program, host: Host, call: Call) -> tuple[bytes | None, int]:
+    def _run_in_store(self, program: Program, host: Host, limits: Limits, answer: Answer) -> tuple[bytes | None, int]:
         """The output, if there is one, and the size of the memory at the end. Whatever fails is noted in the host."""
-        memory_limit = call.limits.memory_mb << 20
+        memory_limit = limits.memory_mb << 20
         if program.min_memory_bytes > memory_limit:
-            host.stop(*out_of_memory(call.limits))
+            host.stop(*out_of_memory(limits))
             return None, 0
         guest: Guest | None = None
         store = Store(self._engine)
@@ -235,9 +239,9 @@ class Runner:
             # Both before instantiation, because start functions run there.
             store.set_limits(memory_limit, MAX_TABLE_ELEMENTS, instances=1, tables=1, memories=1)
             store.set_epoch_deadline(1)
-            self._watch.begin(call.limits.timeout_ms / 1000)
+            self._watch.begin(limits.timeout_ms / 1000)
             guest = Guest(store, program.prepared.instantiate(store).exports(store))
-            return program.abi.handle(guest, host, call.input), guest.memory.size
+            return answer(guest), guest.memory.size
         except Exception as error:
             host.error = host.error if isinstance(error, GuestStopped) else self._error_of(error, host)
             return None, guest.memory.size if guest else program.min_memory_bytes

@@ -1,5 +1,6 @@
 """One instance from the outside: its functions and its memory, where every address comes from a stranger."""
 
+import codecs
 import ctypes
 from collections.abc import Mapping
 from typing import Final, cast
@@ -42,6 +43,23 @@ class GuestMemory:
         """
         return ctypes.string_at(self._place(address, size), size) if size else b""
 
+    def holds(self, address: int, size: int) -> bool:
+        """Whether `size` bytes from an address are all in the memory; none are everywhere, since empty slices dangle."""
+        return not size or (address & _MASK) + (size & _MASK) <= self.size
+
+    def text(self, address: int, size: int, max_bytes: int) -> tuple[str, bool]:
+        """The beginning of a UTF-8 text for people, and whether it goes on.
+
+        Whatever is wrong with it becomes replacement characters; a character that the cut would split is left out.
+        """
+        size &= _MASK
+        try:
+            kept = self.read(address, min(size, max_bytes))
+        except OutOfBounds:
+            return "\N{REPLACEMENT CHARACTER}", False
+        cut = size > max_bytes
+        return codecs.getincrementaldecoder("utf-8")("replace").decode(kept, final=not cut), cut
+
     def read_u32(self, address: int) -> int:
         """The little-endian number at an address.
 
@@ -49,6 +67,14 @@ class GuestMemory:
             OutOfBounds: It is not in the memory.
         """
         return int.from_bytes(self.read(address, 4), "little")
+
+    def write_u32(self, address: int, value: int) -> None:
+        """Stores a number at an address, little-endian.
+
+        Raises:
+            OutOfBounds: Its place is not in the memory.
+        """
+        self.write(address, value.to_bytes(4, "little"))
 
     def write(self, address: int, data: bytes) -> None:
         """Copies bytes to an address.
@@ -81,6 +107,10 @@ class Guest:
         self._exports = exports
         self.memory = GuestMemory(store, cast(Memory, exports["memory"]))
 
+    def exports(self, name: str) -> bool:
+        """Whether there is an export of this name."""
+        return name in self._exports
+
     def call(self, name: str, *arguments: int) -> int:
         """Calls an exported function that returns an i32 or i64.
 
@@ -89,3 +119,7 @@ class Guest:
             GuestStopped: A host function ended it.
         """
         return cast(int, cast(Func, self._exports[name])(self._store, *arguments))
+
+    def run(self, name: str) -> None:
+        """Calls an exported function that takes and returns nothing. It raises what `call` raises."""
+        cast(Func, self._exports[name])(self._store)

@@ -5,15 +5,18 @@ Nothing of one call is in reach of another: there is one `Host` for each.
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from services.executor.sandbox.outcome import ErrorType, Frame, GuestError, Level, Limits, LogLine
+from services.executor.sandbox.streams import Streams
 from services.executor.sandbox.watch import Reason
 
 MAX_LOG_LINES: Final = 256
 _MAX_TIMERS: Final = 64
+# A sleeping guest is stopped about this late, in seconds: nobody can interrupt the host's own code.
+_NAP: Final = 0.004
 # How a call ends that nested its own calls too deep.
 STACK_OVERFLOW: Final = (ErrorType.STACK_OVERFLOW, "the function called itself too deep")
 
@@ -33,11 +36,13 @@ class Sources:
         now: Seconds since the Unix epoch.
         elapsed: Seconds since any moment; never goes back.
         random: So many random bytes.
+        sleep: Lets so many seconds pass.
     """
 
     now: Callable[[], float] = time.time
     elapsed: Callable[[], float] = time.monotonic
     random: Callable[[int], bytes] = os.urandom
+    sleep: Callable[[float], None] = time.sleep
 
 
 class Host:
@@ -47,11 +52,24 @@ class Host:
         limits: The call's limits.
         must_stop: Why the guest is to stop; None while it may run.
         sources: Time and chance.
+        environment: Values by name, for the guest to ask for.
+
+    Attributes:
+        error: Why the guest ended, once it did.
+        exit_code: With what it ended itself, once it did.
+        logs: What was printed and kept.
+        logs_truncated: Whether more was printed.
+        streams: What the guest reads and prints as bytes.
     """
 
-    def __init__(self, limits: Limits, must_stop: Callable[[], Reason | None], sources: Sources) -> None:
+    def __init__(
+        self, limits: Limits, must_stop: Callable[[], Reason | None], sources: Sources, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.limits = limits
+        self.environment: Mapping[str, str] = environment or {}
+        self.streams = Streams()
         self.error: GuestError | None = None
+        self.exit_code: int | None = None
         self.logs: list[LogLine] = []
         self.logs_truncated = False
         self._log_bytes_left = limits.max_log_bytes
@@ -64,6 +82,11 @@ class Host:
         """Notes why the guest ends, for `raise host.stop(...)`."""
         self.error = GuestError(kind, message, stack)
         return GuestStopped()
+
+    def exit(self, code: int) -> GuestStopped:
+        """Notes that the guest ended itself, for `raise host.exit(...)`."""
+        self.exit_code = code
+        return self.stop(ErrorType.EXIT, f"the function ended with exit code {code}")
 
     def check_time(self) -> None:
         """Ends a guest whose time is up.
@@ -103,6 +126,17 @@ class Host:
     def elapsed_ms(self) -> int:
         """Milliseconds since the call began, as coarse."""
         return int((self._sources.elapsed() - self._started) * 1000)
+
+    def sleep(self, seconds: float) -> None:
+        """Lets time pass for the guest, but not past its deadline.
+
+        Raises:
+            GuestStopped: Its time was up, or its caller gone, before.
+        """
+        end = self._sources.elapsed() + seconds
+        while (left := end - self._sources.elapsed()) > 0:
+            self.check_time()
+            self._sources.sleep(min(left, _NAP))
 
     def random(self, size: int) -> bytes:
         """So many random bytes."""

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from libs.common.abi import Abi
-from services.executor.sandbox.abi import assemblyscript
+from services.executor.sandbox.abi import assemblyscript, kiln, wasi_command
 from services.executor.sandbox.guest import Guest
 from services.executor.sandbox.host import Host
+
+Answer = Callable[[Guest], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +23,15 @@ class GuestAbi:
         contract: What its modules export and import.
         functions: The host function behind each import, called with the call's host, the guest's memory and its arguments.
             They end a guest by `raise host.stop(...)` and raise nothing else on purpose.
-        handle: Gives an instance the input and returns its output; the same rule holds.
+        begin: Gets a call's host and input before anything of the guest runs, and returns what asks the instance for the output;
+            the same rule holds.
     """
 
     contract: Abi
     functions: Mapping[tuple[str, str], Callable[..., Any]]
-    handle: Callable[[Guest, Host, bytes], bytes]
+    begin: Callable[[Host, bytes], Answer]
 
 
-_ALL: Final = (GuestAbi(assemblyscript.CONTRACT, assemblyscript.FUNCTIONS, assemblyscript.handle),)
+_ALL: Final = tuple(GuestAbi(kind.CONTRACT, kind.FUNCTIONS, kind.begin) for kind in (assemblyscript, kiln, wasi_command))
 
 GUEST_ABIS: Final[Mapping[str, GuestAbi]] = {abi.contract.name: abi for abi in _ALL}

@@ -25,13 +25,12 @@ _ALLOCATOR_FILES: Final = frozenset({"~lib/rt/tlsf.ts", "~lib/rt/itcms.ts"})
 _STACK_CHECK_PLACE: Final = (1, 1)
 
 
-def handle(guest: Guest, host: Host, text: bytes) -> bytes:
-    """Calls `handle(input: string): string`.
+def begin(host: Host, text: bytes) -> Callable[[Guest], bytes]:
+    """A call of `handle(input: string): string`. What it returns ends a guest without a valid output by `GuestStopped`."""
+    return partial(_handle, host, text)
 
-    Raises:
-        GuestStopped: It ended without a valid output; the host knows why.
-        wasmtime.Trap: It failed.
-    """
+
+def _handle(host: Host, text: bytes, guest: Guest) -> bytes:
     pointer = _new_string(guest, host, text.decode().encode("utf-16-le"))
     return _result(guest.memory, host, guest.call("handle", pointer))
 
