@@ -131,3 +131,9 @@ COMMAND_ECHO = command(
       (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 12)))
       (br_if $more (i32.load (i32.const 8))))"""
 )
+# Asks for an hour of sleep.
+SLEEPING = command(
+    """(i32.store (i32.const 1040) (i32.const 1)) (i64.store (i32.const 1048) (i64.const 3600000000000))
+    (drop (call $poll_oneoff (i32.const 1024) (i32.const 2048) (i32.const 1) (i32.const 8)))""",
+    imports=("poll_oneoff",),
+)

@@ -31,6 +31,7 @@ from services.executor.sandbox import (
 )
 from tests.integration.executor.calls import SHORT, call, fault, run
 from tests.integration.executor.guests import ABI, ECHO, ENDLESS, OBEDIENT, TRAPPING, Module, answering, guest, module, order, string_at
+from tests.integration.executor.plain_guests import SLEEPING
 
 # Anywhere, and around the edges of a page of memory and of what is in it.
 ADDRESSES = st.integers(0, 2**32 - 1) | st.sampled_from(
@@ -744,12 +745,13 @@ async def test_processes_that_cannot_start_are_told_with_what_they_said(monkeypa
 # Callers that go away
 
 
-async def test_a_cancelled_call_stops_its_guest_and_keeps_its_worker() -> None:
+@pytest.mark.parametrize("endless", [ENDLESS, SLEEPING], ids=["computing", "sleeping"])
+async def test_a_cancelled_call_stops_its_guest_and_keeps_its_worker(endless: Module) -> None:
     async with only(workers=1, max_workers=1) as (sandbox, (worker,)):
-        await sandbox.prepare(ENDLESS.digest, ENDLESS.wasm, ABI)
+        await sandbox.prepare(endless.digest, endless.wasm, endless.abi)
 
         for _ in range(5):
-            running = asyncio.create_task(run(sandbox, ENDLESS, limits=Limits(timeout_ms=60_000)))
+            running = asyncio.create_task(run(sandbox, endless, limits=Limits(timeout_ms=60_000)))
             await asyncio.sleep(0.05)
             running.cancel()
             with pytest.raises(asyncio.CancelledError):

@@ -9,12 +9,10 @@ from hypothesis import strategies as st
 from services.executor.sandbox import ErrorType, Level, Limits, Sandbox, Unloadable
 from tests.integration.executor.calls import SHORT, fault, run
 from tests.integration.executor.guests import Module, module
-from tests.integration.executor.plain_guests import COMMAND_ECHO, command, leaving, printing, say
+from tests.integration.executor.plain_guests import COMMAND_ECHO, SLEEPING, command, leaving, printing, say
 
 OUT, ERR = 1, 2
 TRACE = "\n\ngoroutine 1 [running]:\nmain.main()\n\t/main.go:3 +0x3\n"
-SLEEP_AN_HOUR = """(i32.store (i32.const 1040) (i32.const 1)) (i64.store (i32.const 1048) (i64.const 3600000000000))
-    (drop (call $poll_oneoff (i32.const 1024) (i32.const 2048) (i32.const 1) (i32.const 8)))"""
 
 
 # Input and output
@@ -180,7 +178,7 @@ async def test_a_start_function_that_prints_and_leaves_is_heard(shared: Sandbox)
     "endless",
     [
         command("(loop (br 0))"),
-        command(SLEEP_AN_HOUR, imports=("poll_oneoff",)),
+        SLEEPING,
         command(f"(loop {say(ERR, 0, 65_536)} (br 0))"),
         command(f"(loop {say(ERR, 1024, 60_000)} (br 0))", texts={1024: "\n" * 60_000}),
         command(f"(loop {say(ERR, 0, 0)} (br 0))"),
