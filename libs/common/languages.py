@@ -2,4 +2,4 @@
 
 from typing import Final
 
-LANGUAGES: Final = ("assemblyscript", "c", "cpp", "go")
+LANGUAGES: Final = ("assemblyscript", "c", "cpp", "go", "zig")

@@ -1,11 +1,13 @@
 """Builds one source in the jail: writes the files of the request, runs its commands one after the other, and answers with what came of it.
 
-`python -I -S -c <this text>`: it stands by until its one request comes, as `services.compiler.hot.Program` says. It is of the jail's side:
-nothing that it answers is believed, because what it runs may have taken it over.
+`python -I -S -c <this text> NAME=FOLDER...`: it copies folders that the commands write to, then stands by until its one request comes, as
+`services.compiler.hot.Program` says. It is of the jail's side: nothing that it answers is believed, because what it runs may have taken it
+over.
 """
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -14,6 +16,8 @@ _CHUNK = 65_536
 
 def main() -> None:
     """One request, one answer."""
+    for name, _, folder in (pair.partition("=") for pair in sys.argv[1:]):
+        shutil.copytree(folder, name)
     source, sink = sys.stdin.buffer, sys.stdout.buffer
     sink.write(b"KILN")
     sink.flush()

@@ -21,7 +21,7 @@ from services.compiler import landlock, seccomp
 
 Kind = Literal["bubblewrap", "landlock", "none"]
 
-TMP_BYTES: Final = 64 << 20
+TMP_BYTES: Final = 128 << 20
 _TMP: Final = "/tmp"  # noqa: S108  (the jail's own)
 # Where programs and their libraries lie. On most systems all but the first are links into it.
 _SYSTEM: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64")

@@ -145,6 +145,7 @@ def languages(hot: HotProcesses) -> Mapping[str, Language]:
     from services.compiler.languages.c import C
     from services.compiler.languages.cpp import Cpp
     from services.compiler.languages.go import Go
+    from services.compiler.languages.zig import Zig
 
-    known: list[Language] = [AssemblyScript(hot), C(hot), Cpp(hot), Go(hot)]
+    known: list[Language] = [AssemblyScript(hot), C(hot), Cpp(hot), Go(hot), Zig(hot)]
     return {language.id: language for language in sorted(known, key=lambda one: one.id)}

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from services.compiler import driver
@@ -59,13 +60,22 @@ class FreshCompiler:
         name: For people.
         shown: Folders that it reads, beside the system's.
         environment: Its whole environment.
+        copied: Folders that it may write to, by the names of the copies that each build has of them.
     """
 
-    def __init__(self, hot: HotProcesses, name: str, shown: Sequence[Path], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        hot: HotProcesses,
+        name: str,
+        shown: Sequence[Path],
+        environment: Mapping[str, str],
+        copied: Mapping[str, Path] = MappingProxyType({}),
+    ) -> None:
         self._hot = hot
         self._name = name
         python = Path(sys.executable).resolve()
-        command = (str(python), "-I", "-S", "-c", Path(driver.__file__).read_text(encoding="utf-8"))
+        copies = [f"{name}={folder}" for name, folder in copied.items()]
+        command = (str(python), "-I", "-S", "-c", Path(driver.__file__).read_text(encoding="utf-8"), *copies)
         folders = tuple(dict.fromkeys([*shown, Path(sys.base_prefix).resolve()]))
         self._program = Program(command, folders, tuple(environment.items()), max_builds=1, file_bytes=FILE_BYTES)
 

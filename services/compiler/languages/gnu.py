@@ -1,7 +1,8 @@
 """Diagnostics in the form of GNU's tools, `file:line:column: severity: message`, as clang, Go and Zig print them.
 
 A finding may lie in a file that the user has never seen, such as a header of the standard library. It is shown at the place in the user's
-own file that led there: the first one that its notes name, or the line that included that header.
+own file that led there: the first one that its notes name, or the line that included that header. Where nothing in the user's file led
+there it follows from another error, and is shown only when there is none.
 
 Source: the section on formatting error messages of the GNU coding standards; clang's options -fdiagnostics-print-source-range-info,
 which puts `{line:column-line:column}` before the severity, and -fdiagnostics-show-category=name, which puts `[-Wflag,Category]` at the end.
@@ -58,7 +59,9 @@ def diagnostics_of(said: str, source: str, *, file: str, hide: Sequence[str] = (
         file: The name by which the compiler knew that file.
         hide: Folders whose names are left out of messages.
     """
-    findings = list(_findings(said.splitlines(), file))[:MAX_DIAGNOSTICS]
+    found = list(_findings(said.splitlines(), file))
+    placed = [one for one in found if one.place or one.included]
+    findings = (placed if any(one.severity == "ERROR" for one in placed) else found)[:MAX_DIAGNOSTICS]
     lines = source.split("\n")
     return tuple(_diagnostic(one, source, lines, hide) for one in findings)
 
