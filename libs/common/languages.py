@@ -2,4 +2,6 @@
 
 from typing import Final
 
-LANGUAGES: Final = ("assemblyscript", "c", "cpp", "go", "zig")
+# Its functions are prebuilt modules, where those of the others are texts.
+WASM: Final = "wasm"
+LANGUAGES: Final = ("assemblyscript", "c", "cpp", "go", WASM, "zig")

@@ -20,8 +20,8 @@ class Settings(ProcessSettings):
         3, gt=0, description="How long a call waits for a service that is not there, so that a restart of one or two seconds shows nowhere."
     )
 
-    # The ceilings of a payload are 4 MiB; JSON escapes may make a source in a request more than twice as long.
-    gateway_max_body_bytes: int = Field(10 * MIB, gt=0, description="Largest body of a REST request; a larger one is 413.")
+    # A prebuilt module has 8 MiB at most, which base64 makes 10.7. JSON escapes may make a source of 4 MiB more than twice as long.
+    gateway_max_body_bytes: int = Field(12 * MIB, gt=0, description="Largest body of a REST request; a larger one is 413.")
     gateway_max_header_bytes: int = Field(32 * 1024, gt=0, description="Request line and headers together; more is 431.")
     gateway_max_headers: int = Field(100, gt=0, description="Most headers of a request; more is 431.")
     gateway_header_seconds: float = Field(10, gt=0, description="A request's headers must be there within this time.")

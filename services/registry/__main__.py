@@ -10,6 +10,7 @@ from libs.common.postgres import Listener, open_database
 from libs.common.queue import COMPILATION_JOBS, COMPILATION_RESULTS, Queue, wakeups
 from libs.common.server import Service, forever, run
 from libs.common.settings import load
+from services.registry.code import CodePolicy
 from services.registry.functions import Functions
 from services.registry.limits import Limits, LimitsPolicy
 from services.registry.repository import CHANGES_CHANNEL, FunctionRepository
@@ -30,7 +31,8 @@ async def main() -> None:
         await install_queues(database, COMPILATION_JOBS, COMPILATION_RESULTS)
 
         repository = FunctionRepository(database)
-        functions = Functions(repository, limits_policy(settings), max_source_bytes=settings.registry_max_source_bytes)
+        code_policy = CodePolicy(settings.registry_max_source_bytes, settings.registry_max_wasm_bytes)
+        functions = Functions(repository, limits_policy(settings), code_policy)
         watch = Watch(repository, Listener(url, CHANGES_CHANNEL))
         sweeper = Sweeper(
             repository,

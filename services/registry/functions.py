@@ -10,8 +10,8 @@ from uuid import UUID
 
 from libs.common.errors import Aborted, AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from libs.common.ids import parse_uuid, uuid7
-from libs.common.languages import LANGUAGES
 from libs.common.pages import Listing, Page, listing
+from services.registry.code import Code, CodePatch, CodePolicy
 from services.registry.limits import Limits, LimitsPatch, LimitsPolicy
 
 NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")
@@ -25,7 +25,7 @@ class Function:
     """A function as it is now, with what its latest version says.
 
     Attributes:
-        source: None in lists.
+        source: None in lists, and where the latest version is a module.
         promote_above: Only a version above this number takes over by itself.
         revision: Rises with every change that executors must know of.
         edition: Counts updates and rollbacks.
@@ -56,7 +56,7 @@ class Function:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One version with its outcome."""
+    """One version with its outcome. `source` is None in lists, and where it is a module."""
 
     function_id: UUID
     version: int
@@ -83,8 +83,7 @@ class NewFunction:
 
     name: str
     description: str
-    language: str
-    source: str
+    code: CodePatch
     limits: LimitsPatch
 
 
@@ -93,8 +92,7 @@ class FunctionPatch:
     """What a caller wants to change; None stays as it is."""
 
     description: str | None
-    language: str | None
-    source: str | None
+    code: CodePatch
     limits: LimitsPatch
     etag: str
 
@@ -129,9 +127,10 @@ class Store(Protocol):
     async def roll_back_function(self, identity: UUID, version: int) -> None: ...
     async def delete_function(self, identity: UUID) -> int: ...
     async def find_version(self, identity: UUID, version: int) -> Version | None: ...
-    async def insert_version(self, identity: UUID, version: int, language: str, source: str) -> None: ...
+    async def find_code(self, identity: UUID, version: int) -> Code: ...
+    async def insert_version(self, identity: UUID, version: int, code: Code) -> None: ...
     async def reset_version(self, identity: UUID, version: int) -> int | None: ...
-    async def send_job(self, identity: UUID, version: int, build: int, language: str, source: str) -> None: ...
+    async def send_job(self, identity: UUID, version: int, build: int, code: Code) -> None: ...
     async def cancel_waiting_builds(self, identity: UUID) -> Sequence[tuple[int, int]]: ...
     async def fail_version(self, identity: UUID, version: int, build: int, reason: str, message: str) -> bool: ...
     async def announce(self, identity: UUID) -> None: ...
@@ -153,10 +152,10 @@ class Functions:
     Every change is one transaction: rows, the job and the announcement to watchers live or die together.
     """
 
-    def __init__(self, repository: Repository, limits: LimitsPolicy, *, max_source_bytes: int) -> None:
+    def __init__(self, repository: Repository, limits: LimitsPolicy, code: CodePolicy) -> None:
         self._repository = repository
         self._limits = limits
-        self._max_source_bytes = max_source_bytes
+        self._code = code
 
     async def create(self, new: NewFunction) -> Function:
         """Creates a function whose version 1 waits to be built.
@@ -167,14 +166,14 @@ class Functions:
         """
         check_name(new.name)
         check_description(new.description)
-        check_language(new.language)
-        self._check_source(new.source)
+        self._code.check(new.code)
+        code = new.code.complete()
         limits = self._limits.complete(new.limits)
         identity = uuid7()
         async with self._repository.transaction() as store:
             if not await store.insert_function(identity, new, limits):
                 raise AlreadyExists(f"a function named {new.name} exists; choose another name or update that one", reason="NAME_TAKEN")
-            await self._add_version(store, identity, 1, new.language, new.source)
+            await self._add_version(store, identity, 1, code)
             await store.announce(identity)
             return _found(await store.lock_function(Reference(identity, "")), new.name)
 
@@ -192,32 +191,31 @@ class Functions:
         return listing(page, await self._repository.list_functions(before, page.size + 1), lambda one: str(one.id))
 
     async def update(self, reference: str, patch: FunctionPatch) -> Function:
-        """Changes a function; a new source or language makes a version.
+        """Changes a function; a new source, module or language makes a version.
 
         Raises:
             InvalidArgument: a field is bad.
             NotFound: there is no such function.
             Aborted: the function is no longer the edition that the patch was made for.
         """
-        self._check_patch(patch)
+        if patch.description is not None:
+            check_description(patch.description)
+        self._code.check(patch.code)
         async with self._repository.transaction() as store:
             function = _found(await store.lock_function(Reference.of(reference)), reference)
             check_etag(function, patch.etag)
-            language, source = patch.language or function.language, function.source if patch.source is None else patch.source
-            makes_version = (patch.language, patch.source) != (None, None) and (
-                (language, source) != (function.language, function.source) or function.status != "READY"
-            )
+            code = await self._new_code(store, function, patch.code)
             await store.update_function(
                 replace(
                     function,
                     description=function.description if patch.description is None else patch.description,
                     limits=self._limits.patch(function.limits, patch.limits),
-                    latest_version=function.latest_version + makes_version,
+                    latest_version=function.latest_version + (code is not None),
                 )
             )
-            if makes_version:
+            if code:
                 await self._supersede_waiting_builds(store, function.id)
-                await self._add_version(store, function.id, function.latest_version + 1, language, source or "")
+                await self._add_version(store, function.id, function.latest_version + 1, code)
             await store.announce(function.id)
             return _found(await store.lock_function(Reference(function.id, "")), reference)
 
@@ -267,7 +265,7 @@ class Functions:
             build = await store.reset_version(function.id, version)
             if build is None:
                 raise FailedPrecondition(f"version {version} is {target.status}; only FAILED ones are built", reason="VERSION_NOT_FAILED")
-            await store.send_job(function.id, version, build, target.language, target.source or "")
+            await store.send_job(function.id, version, build, await store.find_code(function.id, version))
             await store.touch_function(function.id)
             await store.announce(function.id)
             return _found_version(await store.find_version(function.id, version), version)
@@ -296,33 +294,24 @@ class Functions:
         return await self.get(str(function.id)), listing(page, rows, lambda one: str(one.version))
 
     @staticmethod
-    async def _add_version(store: Store, identity: UUID, version: int, language: str, source: str) -> None:
-        await store.insert_version(identity, version, language, source)
-        await store.send_job(identity, version, 1, language, source)
+    async def _new_code(store: Store, function: Function, patch: CodePatch) -> Code | None:
+        """The code of the version that a patch makes; None when it makes none."""
+        if patch == CodePatch():
+            return None
+        old = await store.find_code(function.id, function.latest_version)
+        new = patch.applied(old)
+        return None if new == old and function.status == "READY" else new
+
+    @staticmethod
+    async def _add_version(store: Store, identity: UUID, version: int, code: Code) -> None:
+        await store.insert_version(identity, version, code)
+        await store.send_job(identity, version, 1, code)
 
     @staticmethod
     async def _supersede_waiting_builds(store: Store, identity: UUID) -> None:
         for version, build in await store.cancel_waiting_builds(identity):
             message = "a newer version of the function arrived before this build began"
             await store.fail_version(identity, version, build, "SUPERSEDED", message)
-
-    def _check_patch(self, patch: FunctionPatch) -> None:
-        if patch.description is not None:
-            check_description(patch.description)
-        if patch.language is not None:
-            check_language(patch.language)
-        if patch.source is not None:
-            self._check_source(patch.source)
-
-    def _check_source(self, source: str) -> None:
-        if not source.strip():
-            raise InvalidArgument.of("source", "must not be empty")
-        if "\0" in source:
-            raise InvalidArgument.of("source", f"has a NUL character at position {source.index(chr(0)) + 1}; remove it")
-        if len(source.encode()) > self._max_source_bytes:
-            raise InvalidArgument.of(
-                "source", f"has {len(source.encode())} bytes; at most {self._max_source_bytes} are taken", reason="SOURCE_TOO_LARGE"
-            )
 
 
 def check_name(name: str) -> None:
@@ -339,12 +328,6 @@ def check_description(description: str) -> None:
         raise InvalidArgument.of("description", f"has {len(description)} characters; at most {MAX_DESCRIPTION_CHARACTERS} are taken")
     if "\0" in description:
         raise InvalidArgument.of("description", "has a NUL character; remove it")
-
-
-def check_language(language: str) -> None:
-    """Raises InvalidArgument unless Kiln knows the language."""
-    if language not in LANGUAGES:
-        raise InvalidArgument.of("language", f"must be one of: {', '.join(LANGUAGES)}", reason="UNKNOWN_LANGUAGE")
 
 
 def check_version(version: int) -> None:

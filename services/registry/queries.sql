@@ -51,9 +51,12 @@ WHERE id = $1
 RETURNING revision;
 
 -- insert_version --  the next version of a function
-INSERT INTO registry.versions (function_id, version, language, source, status) VALUES ($1, $2, $3, $4, 'PENDING');
+INSERT INTO registry.versions (function_id, version, language, source, wasm, status) VALUES ($1, $2, $3, $4, $5, 'PENDING');
 
--- find_version --  one version, with its source
+-- find_code --  what one version is made from
+SELECT language, source, wasm FROM registry.versions WHERE function_id = $1 AND version = $2;
+
+-- find_version --  one version, with its source but not its module
 SELECT function_id, version, language, source, status, build, failure_reason, compile_error, diagnostics, artifact_digest, artifact_bytes,
        abi, queue_ms, build_ms, created_at, started_at, completed_at
 FROM registry.versions
@@ -105,7 +108,7 @@ FOR UPDATE OF q SKIP LOCKED;
 SELECT pgmq.archive('compilation_jobs', $1::bigint);
 
 -- list_lost_builds --  unfinished builds that have neither a job nor a result on its way
-SELECT v.function_id, v.version, v.build, v.language, v.source
+SELECT v.function_id, v.version, v.build
 FROM registry.versions v
 JOIN registry.functions f ON f.id = v.function_id AND f.deleted_at IS NULL
 WHERE v.status IN ('PENDING', 'COMPILING')

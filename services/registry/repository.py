@@ -10,6 +10,7 @@ from uuid import UUID
 from libs.common.postgres import Database, Row, Transaction
 from libs.common.queries import Queries
 from libs.common.queue import COMPILATION_JOBS, Queue
+from services.registry.code import Code
 from services.registry.functions import Function, NewFunction, Reference, Version
 from services.registry.limits import Limits
 
@@ -81,15 +82,19 @@ class FunctionStore:
         row = await self.transaction.fetchrow(QUERIES.find_version, identity, version)
         return _version(row) if row else None
 
-    async def insert_version(self, identity: UUID, version: int, language: str, source: str) -> None:
-        await self.transaction.execute(QUERIES.insert_version, identity, version, language, source)
+    async def find_code(self, identity: UUID, version: int) -> Code:
+        (row,) = await self.transaction.fetch(QUERIES.find_code, identity, version)
+        return Code(row["language"], row["source"], row["wasm"])
+
+    async def insert_version(self, identity: UUID, version: int, code: Code) -> None:
+        await self.transaction.execute(QUERIES.insert_version, identity, version, code.language, code.source, code.wasm)
 
     async def reset_version(self, identity: UUID, version: int) -> int | None:
         build: int | None = await self.transaction.fetchval(QUERIES.reset_version, identity, version)
         return build
 
-    async def send_job(self, identity: UUID, version: int, build: int, language: str, source: str) -> None:
-        job = {"function_id": str(identity), "version": version, "build": build, "language": language, "source": source}
+    async def send_job(self, identity: UUID, version: int, build: int, code: Code) -> None:
+        job = {"function_id": str(identity), "version": version, "build": build, **code.as_job()}
         await self.transaction.execute(QUERIES.set_job, identity, version, await self._jobs.send(self.transaction, job))
 
     async def cancel_waiting_builds(self, identity: UUID) -> Sequence[tuple[int, int]]:

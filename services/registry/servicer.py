@@ -6,12 +6,14 @@ from datetime import datetime
 from typing import Any
 
 from google.protobuf import empty_pb2
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from kiln.registry.v1 import registry_pb2 as pb
 from kiln.registry.v1 import registry_pb2_grpc
 
 from libs.common.ids import parse_uuid
 from libs.common.pages import page_of
+from services.registry.code import CodePatch
 from services.registry.functions import Function, FunctionPatch, Functions, NewFunction, Version
 from services.registry.limits import Limits, LimitsPatch
 from services.registry.repository import WatchedFunction
@@ -27,7 +29,8 @@ class RegistryServicer(registry_pb2_grpc.RegistryServicer):
         self._watch = watch
 
     async def CreateFunction(self, request: pb.CreateFunctionRequest, context: Any) -> pb.Function:
-        new = NewFunction(request.name, request.description, request.language, request.source, _patch(request.limits))
+        code = CodePatch(request.language, _given(request, "source"), _given(request, "wasm"))
+        new = NewFunction(request.name, request.description, code, _patch(request.limits))
         return function_to_proto(await self._functions.create(new))
 
     async def ListFunctions(self, request: pb.ListFunctionsRequest, context: Any) -> pb.ListFunctionsResponse:
@@ -39,13 +42,8 @@ class RegistryServicer(registry_pb2_grpc.RegistryServicer):
         return await self._settled(await self._functions.get(request.id))
 
     async def UpdateFunction(self, request: pb.UpdateFunctionRequest, context: Any) -> pb.Function:
-        patch = FunctionPatch(
-            request.description if request.HasField("description") else None,
-            request.language if request.HasField("language") else None,
-            request.source if request.HasField("source") else None,
-            _patch(request.limits),
-            request.etag,
-        )
+        code = CodePatch(_given(request, "language"), _given(request, "source"), _given(request, "wasm"))
+        patch = FunctionPatch(_given(request, "description"), code, _patch(request.limits), request.etag)
         return await self._settled(await self._functions.update(request.id, patch))
 
     async def DeleteFunction(self, request: pb.DeleteFunctionRequest, context: Any) -> empty_pb2.Empty:
@@ -96,7 +94,7 @@ class RegistryInternalServicer(registry_pb2_grpc.RegistryInternalServicer):
             listening.cancel()
 
     async def ResolveVersion(self, request: pb.ResolveVersionRequest, context: Any) -> pb.ResolveVersionResponse:
-        function, version = await self._resolver.resolve(request.id, request.version if request.HasField("version") else None)
+        function, version = await self._resolver.resolve(request.id, _given(request, "version"))
         runnable = pb.RunnableVersion(version=version.version, artifact_digest=version.artifact_digest or "", abi=version.abi or "")
         return pb.ResolveVersionResponse(function=watched_to_proto(function), version=runnable)
 
@@ -175,6 +173,11 @@ def _limits(limits: Limits) -> pb.Limits:
         max_output_bytes=limits.max_output_bytes,
         max_log_bytes=limits.max_log_bytes,
     )
+
+
+def _given(request: Message, field: str) -> Any:
+    """The value of an optional field, or None."""
+    return getattr(request, field) if request.HasField(field) else None
 
 
 def _patch(limits: pb.Limits) -> LimitsPatch:

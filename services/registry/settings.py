@@ -10,6 +10,8 @@ class Settings(DatabaseSettings):
 
     listen_address: str = Field("127.0.0.1:50051", description="Where the service's gRPC server listens.")
     registry_max_source_bytes: int = Field(1 << 20, gt=0, le=4 << 20, description="Largest source of a function, in bytes of UTF-8.")
+    # A message between services has 16 MiB at most, and that of a build carries the module in base64.
+    registry_max_wasm_bytes: int = Field(8 << 20, gt=0, le=8 << 20, description="Largest prebuilt module of a function.")
     registry_default_timeout_ms: int = Field(5_000, gt=0, description="`timeoutMs` of functions that set none.")
     registry_max_timeout_ms: int = Field(60_000, gt=0, description="Highest `timeoutMs` a function may set.")
     registry_default_memory_mb: int = Field(64, gt=0, description="`memoryMb` of functions that set none.")

@@ -31,7 +31,9 @@ class Sweeper:
         async with self._repository.transaction() as store:
             rows = await store.list_lost_builds(self._lost_after_seconds)
             for row in rows:
-                await store.send_job(row["function_id"], row["version"], row["build"], row["language"], row["source"])
+                # One code at a time: a hundred modules would be too much to hold.
+                code = await store.find_code(row["function_id"], row["version"])
+                await store.send_job(row["function_id"], row["version"], row["build"], code)
         for row in rows:
             logger().warning("build_sent_again", function_id=str(row["function_id"]), version=row["version"], build=row["build"])
         return len(rows)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from services.registry.code import Code
 from services.registry.functions import Function, NewFunction, Reference, Version
 from services.registry.limits import Limits
 from services.registry.repository import Outcome
@@ -45,6 +46,7 @@ class _State:
 
     functions: dict[UUID, _Row] = field(default_factory=dict)
     versions: dict[tuple[UUID, int], Version] = field(default_factory=dict)
+    codes: dict[tuple[UUID, int], Code] = field(default_factory=dict)
     jobs: dict[int, Job] = field(default_factory=dict)
     job_of: dict[tuple[UUID, int], int] = field(default_factory=dict)
     announced: list[UUID] = field(default_factory=list)
@@ -53,7 +55,14 @@ class _State:
 
     def copy(self) -> "_State":
         return _State(
-            dict(self.functions), dict(self.versions), dict(self.jobs), dict(self.job_of), list(self.announced), self.revision, self.sent
+            dict(self.functions),
+            dict(self.versions),
+            dict(self.codes),
+            dict(self.jobs),
+            dict(self.job_of),
+            list(self.announced),
+            self.revision,
+            self.sent,
         )
 
     def find(self, reference: Reference) -> Function | None:
@@ -130,12 +139,16 @@ class MemoryStore:
     async def find_version(self, identity: UUID, version: int) -> Version | None:
         return self._state.versions.get((identity, version))
 
-    async def insert_version(self, identity: UUID, version: int, language: str, source: str) -> None:
+    async def find_code(self, identity: UUID, version: int) -> Code:
+        return self._state.codes[identity, version]
+
+    async def insert_version(self, identity: UUID, version: int, code: Code) -> None:
+        self._state.codes[identity, version] = code
         self._state.versions[identity, version] = Version(
             function_id=identity,
             version=version,
-            language=language,
-            source=source,
+            language=code.language,
+            source=code.source,
             status="PENDING",
             build=1,
             failure_reason=None,
@@ -169,10 +182,10 @@ class MemoryStore:
         )
         return found.build + 1
 
-    async def send_job(self, identity: UUID, version: int, build: int, language: str, source: str) -> None:
+    async def send_job(self, identity: UUID, version: int, build: int, code: Code) -> None:
         state = self._state
         state.sent += 1
-        body = {"function_id": str(identity), "version": version, "build": build, "language": language, "source": source}
+        body = {"function_id": str(identity), "version": version, "build": build, **code.as_job()}
         state.jobs[state.sent] = Job(state.sent, body)
         state.job_of[identity, version] = state.sent
 

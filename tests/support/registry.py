@@ -9,6 +9,7 @@ import asyncpg
 
 from libs.common.postgres import open_database
 from libs.common.queue import COMPILATION_JOBS, Queue
+from services.registry.code import CodePatch, CodePolicy
 from services.registry.functions import Function, FunctionPatch, Functions, NewFunction
 from services.registry.limits import Limits, LimitsPatch, LimitsPolicy
 from services.registry.repository import CHANGES_CHANNEL, FunctionRepository
@@ -20,6 +21,7 @@ POLICY: Final = LimitsPolicy(
     ceilings=Limits(timeout_ms=60_000, memory_mb=512, max_output_bytes=4 << 20, max_log_bytes=1 << 20),
 )
 MAX_SOURCE_BYTES: Final = 1000
+MAX_WASM_BYTES: Final = 2000
 DIAGNOSTIC: Final = {
     "severity": "ERROR",
     "line": 1,
@@ -93,9 +95,9 @@ class World:
     def __init__(self, repository: MemoryRepository | FunctionRepository, broker: Broker) -> None:
         self.repository = repository
         self.broker = broker
-        self.functions = Functions(repository, POLICY, max_source_bytes=MAX_SOURCE_BYTES)
+        self.functions = Functions(repository, POLICY, CodePolicy(MAX_SOURCE_BYTES, MAX_WASM_BYTES))
 
-    async def create(self, name: str = "greet", source: str = "one", **more: Any) -> Function:
+    async def create(self, name: str = "greet", source: str | None = "one", **more: Any) -> Function:
         """A new function."""
         return await self.functions.create(new_function(name, source, **more))
 
@@ -133,15 +135,18 @@ class World:
         return await self.deliver(failed(function.id, version, build))
 
 
-def new_function(name: str = "greet", source: str = "one", **more: Any) -> NewFunction:
+def new_function(
+    name: str = "greet", source: str | None = "one", *, language: str = "assemblyscript", wasm: bytes | None = None, **more: Any
+) -> NewFunction:
     """What a caller wants to create."""
-    fields: dict[str, Any] = {"description": "", "language": "assemblyscript", "limits": LimitsPatch(), **more}
-    return NewFunction(name=name, source=source, **fields)
+    fields: dict[str, Any] = {"description": "", "limits": LimitsPatch(), **more}
+    return NewFunction(name=name, code=CodePatch(language, source, wasm), **fields)
 
 
-def patch(**fields: Any) -> FunctionPatch:
+def patch(*, language: str | None = None, source: str | None = None, wasm: bytes | None = None, **fields: Any) -> FunctionPatch:
     """What a caller wants to change."""
-    return FunctionPatch(**{"description": None, "language": None, "source": None, "limits": LimitsPatch(), "etag": "", **fields})
+    code = CodePatch(language, source, wasm)
+    return FunctionPatch(**{"description": None, "code": code, "limits": LimitsPatch(), "etag": "", **fields})
 
 
 def started(identity: UUID, version: int, build: int = 1) -> dict[str, Any]:

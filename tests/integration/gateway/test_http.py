@@ -134,7 +134,7 @@ def test_a_body_has_a_bound_that_is_told_before_it_is_sent(gateway: Gateway) -> 
 def test_a_body_in_chunks_has_the_same_bound(gateway: Gateway) -> None:
     chunk = b"100000\r\n" + b"x" * 0x100000 + b"\r\n"
 
-    answer = exchange(gateway, b"POST /functions HTTP/1.1\r\nHost: x\r\n" + JSON + b"Transfer-Encoding: chunked\r\n\r\n", *([chunk] * 12))
+    answer = exchange(gateway, b"POST /functions HTTP/1.1\r\nHost: x\r\n" + JSON + b"Transfer-Encoding: chunked\r\n\r\n", *([chunk] * 13))
 
     assert status_of(answer) == 413
 

@@ -73,7 +73,7 @@ def test_a_payload_passes_both_ways_as_it_is(gateway: Gateway, text: str) -> Non
         pytest.param(b'\xef\xbb\xbf{"input":1}', 400, id="byte order mark"),
         pytest.param('{"input":1}'.encode("utf-16"), 400, id="UTF-16"),
         pytest.param(b'{"input":"\x00"}', 400, id="a raw NUL"),
-        pytest.param(b'{"input":"' + b"x" * (11 << 20) + b'"}', 413, id="11 MiB"),
+        pytest.param(b'{"input":"' + b"x" * (13 << 20) + b'"}', 413, id="13 MiB"),
     ],
 )
 def test_a_hostile_body_is_refused_before_any_service_is_asked(gateway: Gateway, body: bytes, code: int) -> None:

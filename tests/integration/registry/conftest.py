@@ -44,9 +44,12 @@ class Running:
     url: str
 
     async def create(self, name: str, source: str = "one", **fields: Any) -> pb.Function:
-        """A new function."""
-        request = pb.CreateFunctionRequest(name=name, language="assemblyscript", source=source, **fields)
-        function: pb.Function = await self.registry.CreateFunction(request)
+        """A new function from a source."""
+        return await self.create_from(name=name, language="assemblyscript", source=source, **fields)
+
+    async def create_from(self, **fields: Any) -> pb.Function:
+        """A new function from these fields."""
+        function: pb.Function = await self.registry.CreateFunction(pb.CreateFunctionRequest(**fields))
         return function
 
     async def get(self, reference: str) -> pb.Function:

@@ -168,6 +168,16 @@ async def test_a_build_without_its_job_is_sent_again_once(registry: Registry) ->
     assert await registry.ready(function, 1)
 
 
+async def test_a_prebuilt_module_without_its_job_is_sent_again_whole(registry: Registry) -> None:
+    await registry.create(source=None, language="wasm", wasm=b"\0asm\xff")
+    (sent,) = await registry.broker.jobs()
+    await registry.lose_job()
+
+    await registry.sweep()
+
+    assert await registry.broker.jobs() == [sent]
+
+
 async def test_a_build_that_began_and_lost_its_job_is_sent_again_too(registry: Registry) -> None:
     function = await registry.create()
     await registry.started(function, 1)

@@ -1,6 +1,7 @@
 """The registry as other services and the gateway meet it: a process with a database, a queue and streams."""
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -141,6 +142,18 @@ async def test_absent_fields_of_an_update_stay_and_empty_ones_clear(running: Run
     assert cleared.description == ""
 
 
+async def test_a_prebuilt_module_of_the_largest_size_is_taken_and_not_answered_back(running: Running) -> None:
+    wasm = b"\0asm" + os.urandom((8 << 20) - 4)
+
+    created = await running.create_from(name="prebuilt", language="wasm", wasm=wasm)
+    updated = await running.update("prebuilt", description="new")
+    version = await running.registry.GetVersion(pb.GetVersionRequest(id="prebuilt", version=1))
+
+    assert await running.jobs_of(created) == [(1, 1)]
+    for answer in (created, updated, await running.get("prebuilt"), version):
+        assert (answer.language, answer.HasField("source"), answer.ByteSize() < 1000) == ("wasm", False, True)
+
+
 async def test_every_mistake_has_its_error(running: Running) -> None:
     function = await ready_function(running, "mistaken")
     stub, identity = running.registry, function.id
@@ -150,6 +163,11 @@ async def test_every_mistake_has_its_error(running: Running) -> None:
         (InvalidArgument, "INVALID_ARGUMENT", running.create("empty", "")),
         (InvalidArgument, "INVALID_ARGUMENT", running.create("nul", "a\0b")),
         (InvalidArgument, "SOURCE_TOO_LARGE", running.create("large", "x" * ((1 << 20) + 1))),
+        (InvalidArgument, "INVALID_ARGUMENT", running.create_from(name="absent", language="assemblyscript")),
+        (InvalidArgument, "INVALID_ARGUMENT", running.create_from(name="absent", language="wasm")),
+        (InvalidArgument, "INVALID_ARGUMENT", running.create("both", wasm=b"\0asm")),
+        (InvalidArgument, "INVALID_ARGUMENT", running.update(identity, wasm=b"\0asm")),
+        (InvalidArgument, "WASM_TOO_LARGE", running.update(identity, language="wasm", wasm=bytes((8 << 20) + 1))),
         (InvalidArgument, "INVALID_ARGUMENT", running.create("greedy", limits=pb.Limits(timeout_ms=60_001))),
         (InvalidArgument, "INVALID_ARGUMENT", running.create("none", limits=pb.Limits(memory_mb=0))),
         (InvalidArgument, "UNKNOWN_LANGUAGE", running.update(identity, language="cobol")),

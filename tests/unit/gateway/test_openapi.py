@@ -36,7 +36,7 @@ def test_it_names_the_fields_as_rest_knows_them() -> None:
 
 
 def test_what_must_be_given_is_required() -> None:
-    assert sorted(schema_of_body("CreateFunction")["required"]) == ["language", "name", "source"]
+    assert sorted(schema_of_body("CreateFunction")["required"]) == ["language", "name"]
 
 
 def test_a_field_that_travels_as_a_header_is_a_header() -> None:

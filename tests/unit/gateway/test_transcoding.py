@@ -41,6 +41,11 @@ def test_a_body_fills_a_message() -> None:
     assert message == registry_pb2.CreateFunctionRequest(name="a", language="l", source="s\0", limits=limits)
 
 
+@pytest.mark.parametrize("text", [b"AGFzbfv/", b"AGFzbfv\\/", b"AGFzbfv_"])
+def test_bytes_are_base64_of_either_alphabet(text: bytes) -> None:
+    assert bound("CreateFunction", body=b'{"wasm": "' + text + b'"}').wasm == b"\0asm\xfb\xff"
+
+
 @pytest.mark.parametrize("text", [b"18446744073709551616", b"1.10", b'{"b":1,"a":2}', b'"\\ud800"', b"[1, 2 ]", b"null", b"{}"])
 def test_input_is_the_text_that_was_sent(text: bytes) -> None:
     message = bound("ExecuteFunction", body=b'{"version": 3, "input": ' + text + b" }", id="greet")
@@ -90,6 +95,10 @@ def test_a_header_fills_its_field() -> None:
         ("CreateFunction", {"body": b'{"name": 1}'}, "name"),
         ("CreateFunction", {"body": b'{"limits": {"timeoutMs": 2147483648}}'}, "limits.timeoutMs"),
         ("CreateFunction", {"body": b'{"limits": {"timeoutMs": true}}'}, "limits.timeoutMs"),
+        ("CreateFunction", {"body": b'{"wasm": "AGFzbQ=?"}'}, "wasm"),
+        ("CreateFunction", {"body": b'{"wasm": "AGFzbQE\\u00e9"}'}, "wasm"),
+        ("CreateFunction", {"body": b'{"wasm": "A"}'}, "wasm"),
+        ("CreateFunction", {"body": b'{"wasm": [0, 97]}'}, "wasm"),
         ("CreateFunction", {"body": b"{}", "query": b"name=a"}, "name"),
         ("UpdateFunction", {"body": b'{"id": "b"}', "id": "a"}, "id"),
         ("UpdateFunction", {"body": b'{"etag": "7"}', "id": "a"}, "etag"),

@@ -137,18 +137,20 @@ class Limits(_message.Message):
     def __init__(self, timeout_ms: _Optional[int] = ..., memory_mb: _Optional[int] = ..., max_output_bytes: _Optional[int] = ..., max_log_bytes: _Optional[int] = ...) -> None: ...
 
 class CreateFunctionRequest(_message.Message):
-    __slots__ = ("name", "description", "language", "source", "limits")
+    __slots__ = ("name", "description", "language", "source", "limits", "wasm")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     LANGUAGE_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
+    WASM_FIELD_NUMBER: _ClassVar[int]
     name: str
     description: str
     language: str
     source: str
     limits: Limits
-    def __init__(self, name: _Optional[str] = ..., description: _Optional[str] = ..., language: _Optional[str] = ..., source: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ...) -> None: ...
+    wasm: bytes
+    def __init__(self, name: _Optional[str] = ..., description: _Optional[str] = ..., language: _Optional[str] = ..., source: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., wasm: _Optional[bytes] = ...) -> None: ...
 
 class ListFunctionsRequest(_message.Message):
     __slots__ = ("page_size", "page_token")
@@ -173,20 +175,22 @@ class GetFunctionRequest(_message.Message):
     def __init__(self, id: _Optional[str] = ...) -> None: ...
 
 class UpdateFunctionRequest(_message.Message):
-    __slots__ = ("id", "description", "language", "source", "limits", "etag")
+    __slots__ = ("id", "description", "language", "source", "limits", "etag", "wasm")
     ID_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     LANGUAGE_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     ETAG_FIELD_NUMBER: _ClassVar[int]
+    WASM_FIELD_NUMBER: _ClassVar[int]
     id: str
     description: str
     language: str
     source: str
     limits: Limits
     etag: str
-    def __init__(self, id: _Optional[str] = ..., description: _Optional[str] = ..., language: _Optional[str] = ..., source: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., etag: _Optional[str] = ...) -> None: ...
+    wasm: bytes
+    def __init__(self, id: _Optional[str] = ..., description: _Optional[str] = ..., language: _Optional[str] = ..., source: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., etag: _Optional[str] = ..., wasm: _Optional[bytes] = ...) -> None: ...
 
 class DeleteFunctionRequest(_message.Message):
     __slots__ = ("id",)

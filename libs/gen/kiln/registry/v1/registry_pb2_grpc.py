@@ -121,9 +121,9 @@ class RegistryServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateFunction(self, request, context):
-        """Changes a function; absent fields stay as they are. A new source or language makes a version and queues its build, while the live
-        version keeps serving; description and limits act on the next call and make none. A source and language equal to those of a latest
-        version that is `READY` make none either.
+        """Changes a function; absent fields stay as they are. A new source, module or language makes a version and queues its build, while the
+        live version keeps serving; description and limits act on the next call and make none. A source or module and a language equal to
+        those of a latest version that is `READY` make none either.
 
         Errors: `INVALID_ARGUMENT`, `NOT_FOUND`, `ABORTED` (reason `ETAG_MISMATCH`: the function changed since the etag was read).
         """
@@ -160,7 +160,7 @@ class RegistryServicer:
         raise NotImplementedError('Method not implemented!')
 
     def BuildVersion(self, request, context):
-        """Builds a `FAILED` version again, from the same source. It answers with the version, `PENDING` again.
+        """Builds a `FAILED` version again, from the same source or module. It answers with the version, `PENDING` again.
 
         Errors: `NOT_FOUND`, `FAILED_PRECONDITION` (reason `VERSION_NOT_FAILED`).
         """

@@ -55,9 +55,9 @@ class RegistryStub:
     Errors: `NOT_FOUND`.
     """
     UpdateFunction: _grpc.UnaryUnaryMultiCallable[_registry_pb2.UpdateFunctionRequest, _registry_pb2.Function]
-    """Changes a function; absent fields stay as they are. A new source or language makes a version and queues its build, while the live
-    version keeps serving; description and limits act on the next call and make none. A source and language equal to those of a latest
-    version that is `READY` make none either.
+    """Changes a function; absent fields stay as they are. A new source, module or language makes a version and queues its build, while the
+    live version keeps serving; description and limits act on the next call and make none. A source or module and a language equal to
+    those of a latest version that is `READY` make none either.
 
     Errors: `INVALID_ARGUMENT`, `NOT_FOUND`, `ABORTED` (reason `ETAG_MISMATCH`: the function changed since the etag was read).
     """
@@ -78,7 +78,7 @@ class RegistryStub:
     Errors: `NOT_FOUND`.
     """
     BuildVersion: _grpc.UnaryUnaryMultiCallable[_registry_pb2.BuildVersionRequest, _registry_pb2.Version]
-    """Builds a `FAILED` version again, from the same source. It answers with the version, `PENDING` again.
+    """Builds a `FAILED` version again, from the same source or module. It answers with the version, `PENDING` again.
 
     Errors: `NOT_FOUND`, `FAILED_PRECONDITION` (reason `VERSION_NOT_FAILED`).
     """
@@ -115,9 +115,9 @@ class RegistryAsyncStub(RegistryStub):
     Errors: `NOT_FOUND`.
     """
     UpdateFunction: _aio.UnaryUnaryMultiCallable[_registry_pb2.UpdateFunctionRequest, _registry_pb2.Function]  # type: ignore[assignment]
-    """Changes a function; absent fields stay as they are. A new source or language makes a version and queues its build, while the live
-    version keeps serving; description and limits act on the next call and make none. A source and language equal to those of a latest
-    version that is `READY` make none either.
+    """Changes a function; absent fields stay as they are. A new source, module or language makes a version and queues its build, while the
+    live version keeps serving; description and limits act on the next call and make none. A source or module and a language equal to
+    those of a latest version that is `READY` make none either.
 
     Errors: `INVALID_ARGUMENT`, `NOT_FOUND`, `ABORTED` (reason `ETAG_MISMATCH`: the function changed since the etag was read).
     """
@@ -138,7 +138,7 @@ class RegistryAsyncStub(RegistryStub):
     Errors: `NOT_FOUND`.
     """
     BuildVersion: _aio.UnaryUnaryMultiCallable[_registry_pb2.BuildVersionRequest, _registry_pb2.Version]  # type: ignore[assignment]
-    """Builds a `FAILED` version again, from the same source. It answers with the version, `PENDING` again.
+    """Builds a `FAILED` version again, from the same source or module. It answers with the version, `PENDING` again.
 
     Errors: `NOT_FOUND`, `FAILED_PRECONDITION` (reason `VERSION_NOT_FAILED`).
     """
@@ -196,9 +196,9 @@ class RegistryServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.UpdateFunctionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.Function, _abc.Awaitable[_registry_pb2.Function]]:
-        """Changes a function; absent fields stay as they are. A new source or language makes a version and queues its build, while the live
-        version keeps serving; description and limits act on the next call and make none. A source and language equal to those of a latest
-        version that is `READY` make none either.
+        """Changes a function; absent fields stay as they are. A new source, module or language makes a version and queues its build, while the
+        live version keeps serving; description and limits act on the next call and make none. A source or module and a language equal to
+        those of a latest version that is `READY` make none either.
 
         Errors: `INVALID_ARGUMENT`, `NOT_FOUND`, `ABORTED` (reason `ETAG_MISMATCH`: the function changed since the etag was read).
         """
@@ -243,7 +243,7 @@ class RegistryServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.BuildVersionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.Version, _abc.Awaitable[_registry_pb2.Version]]:
-        """Builds a `FAILED` version again, from the same source. It answers with the version, `PENDING` again.
+        """Builds a `FAILED` version again, from the same source or module. It answers with the version, `PENDING` again.
 
         Errors: `NOT_FOUND`, `FAILED_PRECONDITION` (reason `VERSION_NOT_FAILED`).
         """
