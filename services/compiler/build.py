@@ -51,8 +51,8 @@ async def build(language: Language, source: bytes, bounds: Bounds, *, key: str |
         # Megabytes take a tenth of a second.
         await asyncio.to_thread(check, compiled.wasm, compiled.abi, max_bytes=bounds.artifact_bytes)
     except UnusableModule as error:
-        refused = at_top(error.message, source.decode(errors="replace"), code=error.code)
-        return Rejected("INVALID_MODULE", [refused, *compiled.diagnostics])
+        # It is the module that is at fault, and no line of the source, which need not even be text.
+        return Rejected("INVALID_MODULE", [at_top(error.message, "", code=error.code), *compiled.diagnostics])
     return Built(compiled.wasm, compiled.abi.name, compiled.diagnostics, key)
 
 

@@ -140,6 +140,11 @@ def parse(wasm: bytes) -> Module:
     return module
 
 
+def missing_exports(module: Module, abi: Abi) -> list[str]:
+    """The functions, of whatever type, that an ABI asks for and a module does not export, in the order of the ABI."""
+    return [name for name in abi.exports if module.exports.get(name, (None, 0))[0] != _FUNCTION]
+
+
 @dataclass(slots=True)
 class _Budget:
     """How many entries may still be read; shared by all readers of one module."""

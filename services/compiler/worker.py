@@ -1,6 +1,7 @@
 """The worker: takes jobs from the queue, builds them, and sends what came of it."""
 
 import asyncio
+import base64
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -176,8 +177,10 @@ class Worker:
 
 
 def _source(job: Mapping[str, Any]) -> bytes:
-    source: str = job["source"]
-    return source.encode()
+    """The code of a job: a text, or a prebuilt module, which JSON carries in base64."""
+    module: str | None = job.get("wasm")
+    source: str = job["source"] if module is None else ""
+    return source.encode() if module is None else base64.b64decode(module)
 
 
 def _facts(outcome: StoredBuild | Rejected) -> dict[str, Any]:

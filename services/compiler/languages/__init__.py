@@ -113,7 +113,7 @@ class Language(Protocol):
 
     @property
     def starter(self) -> str:
-        """A small function to begin with; it compiles."""
+        """A small function to begin with; it compiles. Of a language whose code is no text, in base64."""
 
     def toolchain(self) -> Toolchain:
         """Looks at what is installed. Cheap enough for every call, runs nothing."""
@@ -125,7 +125,7 @@ class Language(Protocol):
         """Begins whatever makes the first builds quick, in the background."""
 
     async def compile(self, source: bytes, bounds: Bounds) -> Compiled | Failed:
-        """Compiles one file, which is UTF-8 text in all languages that people write.
+        """Compiles one file, which is UTF-8 text in all languages but `wasm`.
 
         Whatever the source, the answer is one of the two, within the bounds and about 50 ms; cancelling it ends the compiler.
 
@@ -145,7 +145,8 @@ def languages(hot: HotProcesses) -> Mapping[str, Language]:
     from services.compiler.languages.c import C
     from services.compiler.languages.cpp import Cpp
     from services.compiler.languages.go import Go
+    from services.compiler.languages.wasm import Wasm
     from services.compiler.languages.zig import Zig
 
-    known: list[Language] = [AssemblyScript(hot), C(hot), Cpp(hot), Go(hot), Zig(hot)]
+    known: list[Language] = [AssemblyScript(hot), C(hot), Cpp(hot), Go(hot), Wasm(), Zig(hot)]
     return {language.id: language for language in sorted(known, key=lambda one: one.id)}

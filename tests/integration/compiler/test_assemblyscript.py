@@ -420,4 +420,6 @@ def test_the_fingerprint_changes_with_the_adapter(compilers: HotProcesses, tmp_p
 
 
 def test_the_languages_are_known_by_their_ids(compilers: HotProcesses) -> None:
-    assert {id_: language.name for id_, language in registry.languages(compilers).items()} == {"assemblyscript": "AssemblyScript"}
+    names = {"assemblyscript": "AssemblyScript", "wasm": "WebAssembly module"}
+
+    assert {id_: language.name for id_, language in registry.languages(compilers).items()} == names

@@ -1,6 +1,7 @@
 """The worker on a real queue: each job has one result, whoever dies, is late or is away meanwhile."""
 
 import asyncio
+import base64
 import hashlib
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -28,10 +29,11 @@ from services.compiler.hot import HotProcesses
 from services.compiler.languages import Bounds, Compiled, Diagnostic, Failed, Language, Toolchain, ToolchainUnavailable
 from services.compiler.languages.assemblyscript import AssemblyScript
 from services.compiler.languages.prepared import Prepared
+from services.compiler.languages.wasm import Wasm
 from services.compiler.repository import ArtifactRepository
 from services.compiler.servicer import CHUNK_BYTES, CompilerInternalServicer
 from services.compiler.worker import Worker, WorkerLimits
-from tests.integration.executor.guests import ECHO, answering
+from tests.integration.executor.guests import ECHO, answering, guest
 from tests.support.processes import descendants, running_process, running_service
 from tests.support.proxy import proxied
 
@@ -107,8 +109,15 @@ class Line:
     database: Database
 
     async def send(self, source: str = "source", *, version: int = 1, language: str = "assemblyscript") -> int:
-        """A job, as the registry sends it."""
-        job = {"function_id": str(uuid7()), "version": version, "build": 1, "language": language, "source": source}
+        """A job with a source, as the registry sends it."""
+        return await self._send({"version": version, "language": language, "source": source})
+
+    async def send_module(self, wasm: bytes) -> int:
+        """A job with a prebuilt module, as the registry sends it."""
+        return await self._send({"version": 1, "language": "wasm", "wasm": base64.b64encode(wasm).decode()})
+
+    async def _send(self, code: Mapping[str, Any]) -> int:
+        job = {"function_id": str(uuid7()), "build": 1, **code}
         async with self.database.transaction() as transaction:
             return await JOBS.send(transaction, job)
 
@@ -209,6 +218,43 @@ async def test_a_source_that_does_not_compile_has_a_result_and_no_artifact(compi
     assert result["compile_error"].startswith("2:10: error TS2304: ")
     assert [(one["line"], one["column"], one["code"]) for one in result["diagnostics"]] == [(2, 10, "TS2304")]
     assert await line.digests() == []
+
+
+async def test_a_prebuilt_module_becomes_the_artifact_as_it_is(line: Line) -> None:
+    async with working(line, Wasm()):
+        await line.send_module(ECHO.wasm)
+        (result,) = await line.finished()
+
+    assert (result["status"], result["abi"], result["artifact_bytes"]) == ("READY", "assemblyscript", len(ECHO.wasm))
+    assert await ArtifactRepository(line.database).find(result["artifact_digest"]) == ECHO.wasm
+
+
+@pytest.mark.parametrize(
+    ("wasm", "reason", "code"),
+    [
+        (b"\xff\0no module", "COMPILE_ERROR", "MALFORMED"),
+        (b"\0asm\1\0\0\0", "COMPILE_ERROR", "INVALID_ABI"),
+        (guest("(local.get 0)", '(func (export "wide") (param v128))').wasm, "INVALID_MODULE", "INVALID_ABI"),
+    ],
+)
+async def test_a_prebuilt_module_that_cannot_be_run_fails_and_shows_no_bytes(line: Line, wasm: bytes, reason: str, code: str) -> None:
+    async with working(line, Wasm()):
+        await line.send_module(wasm)
+        (result,) = await line.finished()
+
+    assert (result["status"], result["failure_reason"]) == ("FAILED", reason)
+    assert [(one["line"], one["column"], one["code"], one["excerpt"]) for one in result["diagnostics"]] == [(1, 1, code, "")]
+    assert await line.digests() == []
+
+
+async def test_a_prebuilt_module_is_looked_at_once(line: Line) -> None:
+    async with working(line, Wasm(), concurrency=1):
+        await line.send_module(ECHO.wasm)
+        await line.send_module(ECHO.wasm)
+        first, second = await line.finished(2)
+
+    assert first["artifact_digest"] == second["artifact_digest"]
+    assert await line.database.fetchval("SELECT count(*) FROM compiler.builds") == 1
 
 
 async def test_the_same_bytes_are_kept_once(line: Line) -> None:
