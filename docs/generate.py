@@ -80,7 +80,7 @@ An error answers with its status and
 
 | status | when |
 |---|---|
-| 400 | bad, missing or unknown member; not JSON; nothing READY to run |
+| 400 | bad, missing or unknown member; not JSON; nothing READY to run; a language that is not installed |
 | 404 | no such path, function, version or execution |
 | 405 | the path has other methods; `Allow` names them |
 | 409 | the name is taken |

@@ -11,6 +11,7 @@ from libs.common.postgres import open_database
 from libs.common.queue import COMPILATION_JOBS, COMPILATION_RESULTS, Queue, wakeups
 from libs.common.server import Service, forever, run
 from libs.common.settings import load
+from services.compiler.announcer import Announcer
 from services.compiler.hot import HotProcesses
 from services.compiler.jail import JailUnavailable
 from services.compiler.jails import Jails
@@ -22,6 +23,8 @@ from services.compiler.worker import Worker, WorkerLimits
 
 # What a compiler may say besides its artifact.
 OUTPUT_BYTES = 64 * 1024
+# How often it is looked whether a toolchain has come or gone; a look reads a few small files.
+LOOK_SECONDS = 5
 
 
 async def main() -> None:
@@ -41,6 +44,9 @@ async def main() -> None:
         worker = Worker(artifacts, known, bounds(settings), limits)
         wakeup = await service.open(wakeups(url, Queue(COMPILATION_JOBS), poll_seconds=settings.compiler_poll_seconds))
 
+        announcer = Announcer(database, known)
+        await announcer.announce_changes()
+        service.background(forever("languages", announcer.announce_changes, pause_seconds=LOOK_SECONDS))
         service.background(forever("worker", partial(worker.run, wakeup), pause_seconds=0.1))
         await service.serve(
             partial(grpc.add_CompilerServicer_to_server, CompilerServicer(known)),

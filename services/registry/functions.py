@@ -12,6 +12,7 @@ from libs.common.errors import Aborted, AlreadyExists, FailedPrecondition, Inval
 from libs.common.ids import parse_uuid, uuid7
 from libs.common.pages import Listing, Page, listing
 from services.registry.code import Code, CodePatch, CodePolicy
+from services.registry.languages import Language, check_available
 from services.registry.limits import Limits, LimitsPatch, LimitsPolicy
 
 NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")
@@ -131,6 +132,7 @@ class Store(Protocol):
     async def insert_version(self, identity: UUID, version: int, code: Code) -> None: ...
     async def reset_version(self, identity: UUID, version: int) -> int | None: ...
     async def send_job(self, identity: UUID, version: int, build: int, code: Code) -> None: ...
+    async def find_language(self, identity: str) -> Language | None: ...
     async def cancel_waiting_builds(self, identity: UUID) -> Sequence[tuple[int, int]]: ...
     async def fail_version(self, identity: UUID, version: int, build: int, reason: str, message: str) -> bool: ...
     async def announce(self, identity: UUID) -> None: ...
@@ -163,6 +165,7 @@ class Functions:
         Raises:
             InvalidArgument: a field is bad.
             AlreadyExists: the name is taken.
+            FailedPrecondition: the language is not installed.
         """
         check_name(new.name)
         check_description(new.description)
@@ -197,6 +200,7 @@ class Functions:
             InvalidArgument: a field is bad.
             NotFound: there is no such function.
             Aborted: the function is no longer the edition that the patch was made for.
+            FailedPrecondition: it makes a version in a language that is not installed.
         """
         if patch.description is not None:
             check_description(patch.description)
@@ -256,7 +260,7 @@ class Functions:
         Raises:
             InvalidArgument: not a number of a version.
             NotFound: there is no such function or version.
-            FailedPrecondition: the version is not FAILED.
+            FailedPrecondition: the version is not FAILED, or its language is not installed.
         """
         check_version(version)
         async with self._repository.transaction() as store:
@@ -265,7 +269,7 @@ class Functions:
             build = await store.reset_version(function.id, version)
             if build is None:
                 raise FailedPrecondition(f"version {version} is {target.status}; only FAILED ones are built", reason="VERSION_NOT_FAILED")
-            await store.send_job(function.id, version, build, await store.find_code(function.id, version))
+            await self._queue_build(store, function.id, version, build, await store.find_code(function.id, version))
             await store.touch_function(function.id)
             await store.announce(function.id)
             return _found_version(await store.find_version(function.id, version), version)
@@ -302,10 +306,14 @@ class Functions:
         new = patch.applied(old)
         return None if new == old and function.status == "READY" else new
 
-    @staticmethod
-    async def _add_version(store: Store, identity: UUID, version: int, code: Code) -> None:
+    async def _add_version(self, store: Store, identity: UUID, version: int, code: Code) -> None:
         await store.insert_version(identity, version, code)
-        await store.send_job(identity, version, 1, code)
+        await self._queue_build(store, identity, version, 1, code)
+
+    @staticmethod
+    async def _queue_build(store: Store, identity: UUID, version: int, build: int, code: Code) -> None:
+        check_available(await store.find_language(code.language))
+        await store.send_job(identity, version, build, code)
 
     @staticmethod
     async def _supersede_waiting_builds(store: Store, identity: UUID) -> None:

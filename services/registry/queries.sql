@@ -80,6 +80,16 @@ RETURNING build;
 -- set_job --  which message carries a version's build
 UPDATE registry.versions SET job_id = $3, queued_at = now() WHERE function_id = $1 AND version = $2;
 
+-- find_language --  what was last announced of a language
+SELECT id, name, available, install_hint FROM registry.languages WHERE id = $1;
+
+-- hear_language --  what a message announces of a language, unless a newer one was heard
+INSERT INTO registry.languages (id, name, available, install_hint, message_id)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (id) DO UPDATE
+SET name = excluded.name, available = excluded.available, install_hint = excluded.install_hint, message_id = excluded.message_id
+WHERE languages.message_id < excluded.message_id;
+
 -- start_version --  the compiler has begun this build
 UPDATE registry.versions
 SET status = 'COMPILING', started_at = now(), queue_ms = $4

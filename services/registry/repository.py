@@ -12,6 +12,7 @@ from libs.common.queries import Queries
 from libs.common.queue import COMPILATION_JOBS, Queue
 from services.registry.code import Code
 from services.registry.functions import Function, NewFunction, Reference, Version
+from services.registry.languages import Language
 from services.registry.limits import Limits
 
 QUERIES: Final = Queries(Path(__file__).with_name("queries.sql"))
@@ -96,6 +97,16 @@ class FunctionStore:
     async def send_job(self, identity: UUID, version: int, build: int, code: Code) -> None:
         job = {"function_id": str(identity), "version": version, "build": build, **code.as_job()}
         await self.transaction.execute(QUERIES.set_job, identity, version, await self._jobs.send(self.transaction, job))
+
+    async def find_language(self, identity: str) -> Language | None:
+        row = await self.transaction.fetchrow(QUERIES.find_language, identity)
+        return Language(**row) if row else None
+
+    async def hear_language(self, language: Language, message_id: int) -> bool:
+        changed = await self.transaction.execute(
+            QUERIES.hear_language, language.id, language.name, language.available, language.install_hint, message_id
+        )
+        return changed == 1
 
     async def cancel_waiting_builds(self, identity: UUID) -> Sequence[tuple[int, int]]:
         rows = await self.transaction.fetch(QUERIES.list_waiting_builds, identity)

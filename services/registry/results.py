@@ -1,6 +1,6 @@
-"""Results of builds: applied once, in the transaction that archives their message, and never over a newer state."""
+"""What compilers say, mostly results of builds: applied once, in the transaction that archives the message, never over a newer state."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 from uuid import UUID
 
@@ -8,6 +8,7 @@ from libs.common.errors import Unavailable
 from libs.common.logs import logger
 from libs.common.queue import COMPILATION_RESULTS, Message, Queue, Wakeup
 from services.registry.functions import Function, Reference
+from services.registry.languages import Language
 from services.registry.repository import FunctionRepository, Outcome
 
 # Far above what applying takes; a registry that dies meanwhile lets the message come back.
@@ -30,6 +31,7 @@ class Store(Protocol):
     async def promote_version(self, identity: UUID, version: int) -> None: ...
     async def touch_function(self, identity: UUID) -> None: ...
     async def announce(self, identity: UUID) -> None: ...
+    async def hear_language(self, language: Language, message_id: int) -> bool: ...
 
 
 class Results:
@@ -68,11 +70,30 @@ class Results:
             if message.reads > MAX_READS:
                 logger().error("result_dropped", message_id=message.id, reads=message.reads)
                 return
-            await apply(store, message.body)
+            await apply(store, message.body, message.id)
 
 
-async def apply(store: Store, result: Mapping[str, Any]) -> bool:
-    """Applies one result if its version still waits for it. False when it is late or a repetition: nothing has changed then."""
+async def apply(store: Store, result: Mapping[str, Any], message_id: int) -> bool:
+    """Applies one message. False when it is late or a repetition: nothing has changed then.
+
+    Args:
+        store: Of the transaction that archives the message.
+        result: Its body. One of a build counts if its version still waits for it, an announcement if it is the newest.
+        message_id: Its number, which rises.
+    """
+    if result["type"] == "LANGUAGES":
+        return await _hear(store, result["languages"], message_id)
+    return await _apply_to_version(store, result)
+
+
+async def _hear(store: Store, languages: Sequence[Mapping[str, Any]], message_id: int) -> bool:
+    # In one order always, so that no two transactions wait for each other in a ring.
+    heard = [await store.hear_language(Language(**one), message_id) for one in sorted(languages, key=lambda one: str(one["id"]))]
+    logger().info("languages", available=[one["id"] for one in languages if one["available"]], applied=any(heard))
+    return any(heard)
+
+
+async def _apply_to_version(store: Store, result: Mapping[str, Any]) -> bool:
     identity, version, build = UUID(result["function_id"]), int(result["version"]), int(result["build"])
     # The function's row first, as every change does: so no two transactions wait for each other in a ring.
     await store.lock_function(Reference(identity, ""))

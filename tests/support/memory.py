@@ -10,6 +10,7 @@ from uuid import UUID
 
 from services.registry.code import Code
 from services.registry.functions import Function, NewFunction, Reference, Version
+from services.registry.languages import Language
 from services.registry.limits import Limits
 from services.registry.repository import Outcome
 
@@ -50,6 +51,7 @@ class _State:
     jobs: dict[int, Job] = field(default_factory=dict)
     job_of: dict[tuple[UUID, int], int] = field(default_factory=dict)
     announced: list[UUID] = field(default_factory=list)
+    languages: dict[str, tuple[int, Language]] = field(default_factory=dict)
     revision: int = 0
     sent: int = 0
 
@@ -61,6 +63,7 @@ class _State:
             dict(self.jobs),
             dict(self.job_of),
             list(self.announced),
+            dict(self.languages),
             self.revision,
             self.sent,
         )
@@ -188,6 +191,17 @@ class MemoryStore:
         body = {"function_id": str(identity), "version": version, "build": build, **code.as_job()}
         state.jobs[state.sent] = Job(state.sent, body)
         state.job_of[identity, version] = state.sent
+
+    async def find_language(self, identity: str) -> Language | None:
+        _, language = self._state.languages.get(identity, (0, None))
+        return language
+
+    async def hear_language(self, language: Language, message_id: int) -> bool:
+        known, _ = self._state.languages.get(language.id, (0, None))
+        if known >= message_id:
+            return False
+        self._state.languages[language.id] = message_id, language
+        return True
 
     async def cancel_waiting_builds(self, identity: UUID) -> Sequence[tuple[int, int]]:
         waiting = []

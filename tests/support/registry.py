@@ -117,10 +117,10 @@ class World:
         assert await self.ready(changed, changed.latest_version)
         return await self.functions.get(str(function.id))
 
-    async def deliver(self, result: Body) -> bool:
-        """Applies a result as the registry does that has read it."""
+    async def deliver(self, result: Body, message_id: int = 1) -> bool:
+        """Applies a message as the registry does that has read it."""
         async with self.repository.transaction() as store:
-            return await apply(store, result)
+            return await apply(store, result, message_id)
 
     async def started(self, function: Function, version: int, build: int = 1) -> bool:
         """The compiler has begun."""
@@ -179,6 +179,13 @@ def failed(identity: UUID, version: int, build: int = 1) -> dict[str, Any]:
         "diagnostics": [DIAGNOSTIC],
         "build_ms": 5,
     }
+
+
+def languages(**available: bool) -> dict[str, Any]:
+    """The announcement of languages that are installed or not."""
+    hints = {True: "", False: "run `make toolchains`"}
+    found = [{"id": one, "name": one.title(), "available": there, "install_hint": hints[there]} for one, there in available.items()]
+    return {"type": "LANGUAGES", "languages": found}
 
 
 def digest(version: int) -> str:

@@ -122,8 +122,9 @@ class Line:
             return await JOBS.send(transaction, job)
 
     async def results(self) -> list[Mapping[str, Any]]:
-        """All that was sent to the registry, in order."""
-        return [row["message"] for row in await self.database.fetch("SELECT message FROM pgmq.q_compilation_results ORDER BY msg_id")]
+        """All that was sent to the registry about builds, in order."""
+        rows = await self.database.fetch("SELECT message FROM pgmq.q_compilation_results ORDER BY msg_id")
+        return [row["message"] for row in rows if row["message"]["type"] != "LANGUAGES"]
 
     async def finished(self, count: int = 1) -> list[Mapping[str, Any]]:
         """The results that end jobs, once there are so many."""

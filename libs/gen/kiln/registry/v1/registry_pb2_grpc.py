@@ -96,7 +96,8 @@ class RegistryServicer:
         `GetFunction`.
 
         Errors: `INVALID_ARGUMENT` (a field is bad; `BadRequest` names it; for an unknown language the known ones are listed),
-        `ALREADY_EXISTS` (reason `NAME_TAKEN`).
+        `ALREADY_EXISTS` (reason `NAME_TAKEN`), `FAILED_PRECONDITION` (reason `LANGUAGE_UNAVAILABLE`: the toolchain of the language is not
+        installed here; the message says how to add it).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -125,7 +126,8 @@ class RegistryServicer:
         live version keeps serving; description and limits act on the next call and make none. A source or module and a language equal to
         those of a latest version that is `READY` make none either.
 
-        Errors: `INVALID_ARGUMENT`, `NOT_FOUND`, `ABORTED` (reason `ETAG_MISMATCH`: the function changed since the etag was read).
+        Errors: `INVALID_ARGUMENT`, `NOT_FOUND`, `ABORTED` (reason `ETAG_MISMATCH`: the function changed since the etag was read),
+        `FAILED_PRECONDITION` (reason `LANGUAGE_UNAVAILABLE`, when it makes a version).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -162,7 +164,7 @@ class RegistryServicer:
     def BuildVersion(self, request, context):
         """Builds a `FAILED` version again, from the same source or module. It answers with the version, `PENDING` again.
 
-        Errors: `NOT_FOUND`, `FAILED_PRECONDITION` (reason `VERSION_NOT_FAILED`).
+        Errors: `NOT_FOUND`, `FAILED_PRECONDITION` (reason `VERSION_NOT_FAILED` or `LANGUAGE_UNAVAILABLE`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

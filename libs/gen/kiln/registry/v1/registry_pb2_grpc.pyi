@@ -42,7 +42,8 @@ class RegistryStub:
     `GetFunction`.
 
     Errors: `INVALID_ARGUMENT` (a field is bad; `BadRequest` names it; for an unknown language the known ones are listed),
-    `ALREADY_EXISTS` (reason `NAME_TAKEN`).
+    `ALREADY_EXISTS` (reason `NAME_TAKEN`), `FAILED_PRECONDITION` (reason `LANGUAGE_UNAVAILABLE`: the toolchain of the language is not
+    installed here; the message says how to add it).
     """
     ListFunctions: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListFunctionsRequest, _registry_pb2.ListFunctionsResponse]
     """Lists functions, newest first, without their sources and diagnostics.
@@ -59,7 +60,8 @@ class RegistryStub:
     live version keeps serving; description and limits act on the next call and make none. A source or module and a language equal to
     those of a latest version that is `READY` make none either.
 
-    Errors: `INVALID_ARGUMENT`, `NOT_FOUND`, `ABORTED` (reason `ETAG_MISMATCH`: the function changed since the etag was read).
+    Errors: `INVALID_ARGUMENT`, `NOT_FOUND`, `ABORTED` (reason `ETAG_MISMATCH`: the function changed since the etag was read),
+    `FAILED_PRECONDITION` (reason `LANGUAGE_UNAVAILABLE`, when it makes a version).
     """
     DeleteFunction: _grpc.UnaryUnaryMultiCallable[_registry_pb2.DeleteFunctionRequest, _empty_pb2.Empty]
     """Deletes a function. Its name is free and every read of it is `NOT_FOUND` when this answers; versions and executions go in the
@@ -80,7 +82,7 @@ class RegistryStub:
     BuildVersion: _grpc.UnaryUnaryMultiCallable[_registry_pb2.BuildVersionRequest, _registry_pb2.Version]
     """Builds a `FAILED` version again, from the same source or module. It answers with the version, `PENDING` again.
 
-    Errors: `NOT_FOUND`, `FAILED_PRECONDITION` (reason `VERSION_NOT_FAILED`).
+    Errors: `NOT_FOUND`, `FAILED_PRECONDITION` (reason `VERSION_NOT_FAILED` or `LANGUAGE_UNAVAILABLE`).
     """
     RollbackFunction: _grpc.UnaryUnaryMultiCallable[_registry_pb2.RollbackFunctionRequest, _registry_pb2.Function]
     """Points live at any `READY` version. Nothing is compiled; the next call runs it. Versions that exist now, also those still
@@ -102,7 +104,8 @@ class RegistryAsyncStub(RegistryStub):
     `GetFunction`.
 
     Errors: `INVALID_ARGUMENT` (a field is bad; `BadRequest` names it; for an unknown language the known ones are listed),
-    `ALREADY_EXISTS` (reason `NAME_TAKEN`).
+    `ALREADY_EXISTS` (reason `NAME_TAKEN`), `FAILED_PRECONDITION` (reason `LANGUAGE_UNAVAILABLE`: the toolchain of the language is not
+    installed here; the message says how to add it).
     """
     ListFunctions: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListFunctionsRequest, _registry_pb2.ListFunctionsResponse]  # type: ignore[assignment]
     """Lists functions, newest first, without their sources and diagnostics.
@@ -119,7 +122,8 @@ class RegistryAsyncStub(RegistryStub):
     live version keeps serving; description and limits act on the next call and make none. A source or module and a language equal to
     those of a latest version that is `READY` make none either.
 
-    Errors: `INVALID_ARGUMENT`, `NOT_FOUND`, `ABORTED` (reason `ETAG_MISMATCH`: the function changed since the etag was read).
+    Errors: `INVALID_ARGUMENT`, `NOT_FOUND`, `ABORTED` (reason `ETAG_MISMATCH`: the function changed since the etag was read),
+    `FAILED_PRECONDITION` (reason `LANGUAGE_UNAVAILABLE`, when it makes a version).
     """
     DeleteFunction: _aio.UnaryUnaryMultiCallable[_registry_pb2.DeleteFunctionRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes a function. Its name is free and every read of it is `NOT_FOUND` when this answers; versions and executions go in the
@@ -140,7 +144,7 @@ class RegistryAsyncStub(RegistryStub):
     BuildVersion: _aio.UnaryUnaryMultiCallable[_registry_pb2.BuildVersionRequest, _registry_pb2.Version]  # type: ignore[assignment]
     """Builds a `FAILED` version again, from the same source or module. It answers with the version, `PENDING` again.
 
-    Errors: `NOT_FOUND`, `FAILED_PRECONDITION` (reason `VERSION_NOT_FAILED`).
+    Errors: `NOT_FOUND`, `FAILED_PRECONDITION` (reason `VERSION_NOT_FAILED` or `LANGUAGE_UNAVAILABLE`).
     """
     RollbackFunction: _aio.UnaryUnaryMultiCallable[_registry_pb2.RollbackFunctionRequest, _registry_pb2.Function]  # type: ignore[assignment]
     """Points live at any `READY` version. Nothing is compiled; the next call runs it. Versions that exist now, also those still
@@ -165,7 +169,8 @@ class RegistryServicer(metaclass=_abc_1.ABCMeta):
         `GetFunction`.
 
         Errors: `INVALID_ARGUMENT` (a field is bad; `BadRequest` names it; for an unknown language the known ones are listed),
-        `ALREADY_EXISTS` (reason `NAME_TAKEN`).
+        `ALREADY_EXISTS` (reason `NAME_TAKEN`), `FAILED_PRECONDITION` (reason `LANGUAGE_UNAVAILABLE`: the toolchain of the language is not
+        installed here; the message says how to add it).
         """
 
     @_abc_1.abstractmethod
@@ -200,7 +205,8 @@ class RegistryServicer(metaclass=_abc_1.ABCMeta):
         live version keeps serving; description and limits act on the next call and make none. A source or module and a language equal to
         those of a latest version that is `READY` make none either.
 
-        Errors: `INVALID_ARGUMENT`, `NOT_FOUND`, `ABORTED` (reason `ETAG_MISMATCH`: the function changed since the etag was read).
+        Errors: `INVALID_ARGUMENT`, `NOT_FOUND`, `ABORTED` (reason `ETAG_MISMATCH`: the function changed since the etag was read),
+        `FAILED_PRECONDITION` (reason `LANGUAGE_UNAVAILABLE`, when it makes a version).
         """
 
     @_abc_1.abstractmethod
@@ -245,7 +251,7 @@ class RegistryServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_registry_pb2.Version, _abc.Awaitable[_registry_pb2.Version]]:
         """Builds a `FAILED` version again, from the same source or module. It answers with the version, `PENDING` again.
 
-        Errors: `NOT_FOUND`, `FAILED_PRECONDITION` (reason `VERSION_NOT_FAILED`).
+        Errors: `NOT_FOUND`, `FAILED_PRECONDITION` (reason `VERSION_NOT_FAILED` or `LANGUAGE_UNAVAILABLE`).
         """
 
     @_abc_1.abstractmethod
