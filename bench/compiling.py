@@ -13,7 +13,7 @@ from bench.figures import p50, p95, ratio, seconds, table
 from bench.platform import ROOT, create, settle
 
 _FOLDER: Final = ROOT / "services" / "compiler" / "languages" / "assemblyscript"
-_FLAGS: Final = ("--runtime", "incremental", "--exportRuntime", "--optimizeLevel", "3", "--shrinkLevel", "1", "--debug")
+_FLAGS: Final = ("--runtime", "incremental", "--exportRuntime", "--optimizeLevel", "2", "--shrinkLevel", "0", "--debug")
 # What Kiln does by itself where a source mentions JSON, the command is told: the transform, and the import.
 _TRANSFORM: Final = ("--transform", "json-as/transform")
 _IMPORT: Final = 'import { JSON } from "json-as";\n'

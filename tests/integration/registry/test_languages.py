@@ -1,6 +1,6 @@
 """Languages from a compiler to a caller's refusal: by the real queue, and at the registry's own port."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from libs.common.languages import LANGUAGES
 from libs.common.queue import COMPILATION_RESULTS, Queue
 from services.compiler.announcer import Announcer
 from services.compiler.languages import Bounds, Compiled, Failed, Toolchain
+from services.compiler.languages.prepared import Prepared
 from services.registry.repository import FunctionRepository
 from services.registry.results import Results
 from tests.integration.registry.conftest import Running, running_registry
@@ -37,6 +38,9 @@ class Installable:
 
     def toolchain(self) -> Toolchain:
         return Toolchain(self.available, "1", "" if self.available else "run `make toolchains`", "")
+
+    def set_up(self) -> Sequence[Prepared]:
+        return ()
 
     def prepare(self, bounds: Bounds) -> None:
         """Nothing to do."""
