@@ -417,9 +417,3 @@ def test_the_fingerprint_changes_with_the_adapter(compilers: HotProcesses, tmp_p
     changed = AssemblyScript(compilers, folder=copy_of(tmp_path, lambda driver: driver + "// changed\n"))
 
     assert changed.toolchain().fingerprint != AssemblyScript(compilers).toolchain().fingerprint
-
-
-def test_the_languages_are_known_by_their_ids(compilers: HotProcesses) -> None:
-    names = {"assemblyscript": "AssemblyScript", "wasm": "WebAssembly module"}
-
-    assert {id_: language.name for id_, language in registry.languages(compilers).items()} == names
