@@ -54,13 +54,13 @@ def _wait(client: httpx.Client, process: "subprocess.Popen[bytes]") -> None:
     raise SystemExit("the platform is not up")
 
 
-def create(client: httpx.Client, name: str, source: str) -> None:
+def create(client: httpx.Client, name: str, source: str, *, language: str = "assemblyscript") -> None:
     """Begins a function's build.
 
     Raises:
         httpx.HTTPStatusError: it was refused.
     """
-    client.post("/functions", json={"name": name, "language": "assemblyscript", "source": source}).raise_for_status()
+    client.post("/functions", json={"name": name, "language": language, "source": source}).raise_for_status()
 
 
 def settle(client: httpx.Client, name: str) -> dict[str, Any]:

@@ -25,6 +25,10 @@ from services.compiler.process import Limit, Limits, Usage, kill, signal_tree, s
 READY: Final = b"KILN"
 MAX_BUILDS: Final = 200
 MAX_IDLE_BYTES: Final = 640 << 20
+# A build whose process was killed by somebody else is done again; a source that kills its own process is at fault in the end.
+TRIES: Final = 4
+# How a process ended that was killed, and how a jail tells of it.
+_KILLED: Final = (-signal.SIGKILL, 128 + signal.SIGKILL)
 _START_SECONDS: Final = 30
 _LAST_WORDS_SECONDS: Final = 1.0
 _UNTOUCHED: Final = 1 << 30
@@ -73,12 +77,14 @@ class Answer:
         text: What was answered; None when the process ended, or was ended, instead.
         module: What came with it.
         exceeded: The bound that was passed.
+        killed: Whether somebody else ended the process.
         said: The beginning of what it wrote to its standard error meanwhile.
     """
 
     text: bytes | None
     module: bytes
     exceeded: Limit | None
+    killed: bool
     said: bytes
 
 
@@ -166,12 +172,13 @@ class HotProcess:
                 task.cancel()
             await asyncio.gather(watching, exchange, return_exceptions=True)
         if text is None:
-            await asyncio.wait([self._listening], timeout=_LAST_WORDS_SECONDS)
+            await asyncio.wait([self._listening, asyncio.ensure_future(self._process.wait())], timeout=_LAST_WORDS_SECONDS)
         self.builds += 1
         self._used = await asyncio.to_thread(usage, self._pid)
         # A bound that was passed counts also when the answer came in the same moment.
         exceeded = self._exceeded.result() if self._exceeded.done() else None
-        return Answer(None if exceeded else text, module, exceeded, bytes(self._said[: limits.stderr_bytes]))
+        killed = text is None and exceeded is None and self._process.returncode in _KILLED
+        return Answer(None if exceeded else text, module, exceeded, killed, bytes(self._said[: limits.stderr_bytes]))
 
     async def _exchange(self, request: bytes, limits: Limits) -> tuple[bytes | None, bytes]:
         """Sends a request; text and module of the answer, without a text when there is none."""
@@ -249,8 +256,11 @@ class HotProcesses:
         Raises:
             StartFailed, JailUnavailable: no process can be had.
         """
-        process = self._take(program) or await self._start(program)
-        answer = await self._ask(program, process, request, limits, keep)
+        for _ in range(TRIES):
+            process = self._take(program) or await self._start(program)
+            answer = await self._ask(program, process, request, limits, keep)
+            if not answer.killed:
+                break
         if answer.exceeded is Limit.MEMORY and process.builds > 1:
             # What it had kept from builds before counts, too; only a fresh one tells what this build needs.
             process = await self._start(program)

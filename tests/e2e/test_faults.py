@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.build_faults import Building, check_builds, kill_builds
 from tests.support.faults import run_rounds
 from tests.support.load import check, load_on
 from tests.support.platform import running_platform
@@ -21,3 +22,15 @@ def test_a_few_faults_under_load_lose_and_hang_nothing(home: Path, seed: int) ->
         check(platform, load.log, seconds=120)
 
     assert len(load.log.executions) > ROUNDS
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("seed", [20_261])
+def test_builds_whose_compiler_is_killed_a_few_times_all_end_once_and_well(home: Path, seed: int) -> None:
+    with running_platform(home / "builds") as platform:
+        with Building(platform, seed) as building:
+            kill_builds(platform, seed, 2 * ROUNDS, print)
+
+        check_builds(platform, building, seconds=180)
+
+    assert building.accepted.total() > len(building.names)

@@ -5,6 +5,7 @@ import random
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from tests.support.build_faults import Building, check_builds, kill_builds
 from tests.support.faults import run_rounds
 from tests.support.load import check, load_on, source_of
 from tests.support.platform import running_platform
@@ -20,6 +21,18 @@ def test_many_faults_under_load_lose_and_hang_nothing(home: Path) -> None:
 
         print(f"{len(load.log.executions)} runs and {len(load.log.versions)} versions answered; not answered: {dict(load.log.unanswered)}")
         check(platform, load.log, seconds=180)
+
+
+def test_builds_whose_compiler_is_killed_all_end_once_and_well(home: Path) -> None:
+    seed, rounds = int(os.environ.get("SOAK_SEED", random.randrange(10**6))), int(os.environ.get("SOAK_ROUNDS", "50"))
+    print(f"\nSOAK_SEED={seed} SOAK_ROUNDS={rounds}")
+
+    with running_platform(home / "builds") as platform:
+        with Building(platform, seed) as building:
+            kill_builds(platform, seed, rounds, print)
+
+        print(f"{building.accepted.total()} versions accepted")
+        check_builds(platform, building, seconds=180)
 
 
 def test_two_hundred_functions_at_once_all_become_ready(home: Path) -> None:

@@ -7,8 +7,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -94,12 +94,18 @@ class Platform:
         return asyncio.run(self._queue_lengths())
 
     async def _queue_lengths(self) -> dict[str, int]:
+        async with self.database() as connection:
+            queues = (COMPILATION_JOBS, COMPILATION_RESULTS)
+            return {name: await connection.fetchval(f"SELECT count(*) FROM pgmq.q_{name}") for name in queues}
+
+    @asynccontextmanager
+    async def database(self) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":
+        """A connection to its database while the block runs."""
         command = _command(self.process("postgres"))
         port, password = command[command.index("-p") + 1], (self.home / "postgres.password").read_text()
         connection = await asyncpg.connect(f"postgresql://{USER}:{password}@127.0.0.1:{port}/{DATABASE}", timeout=5)
         try:
-            queues = (COMPILATION_JOBS, COMPILATION_RESULTS)
-            return {name: await connection.fetchval(f"SELECT count(*) FROM pgmq.q_{name}") for name in queues}
+            yield connection
         finally:
             await connection.close()
 

@@ -1,6 +1,7 @@
 """Compilers that run once: each source has a process and a jail of its own, which stood by for it."""
 
 import json
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from types import MappingProxyType
 from typing import Final
 
 from services.compiler import driver
-from services.compiler.hot import HotProcesses, Program, StartFailed
+from services.compiler.hot import TRIES, HotProcesses, Program, StartFailed
 from services.compiler.jail import JailUnavailable
 from services.compiler.languages import Bounds, Failed, ToolchainUnavailable
 from services.compiler.languages.verdicts import crashed, exceeded, storable, too_large
@@ -17,8 +18,6 @@ from services.compiler.process import Limits
 
 # Of a whole build, below what the jail's folder for temporary files holds.
 FILE_BYTES: Final = 48 << 20
-# A build that ends without an answer may have been killed by somebody else; the source is at fault when it happens again.
-_TRIES: Final = 2
 _UNREADABLE: Final = (ValueError, KeyError, TypeError, RecursionError)
 
 
@@ -90,15 +89,17 @@ class FreshCompiler:
             ToolchainUnavailable: The compiler does not start.
         """
         try:
-            for _ in range(_TRIES):
+            for _ in range(TRIES):
                 answer = await self._hot.ask(self._program, _request(recipe, bounds), _limits(bounds), keep=lambda _: False)
-                if answer.text is not None or answer.exceeded:
+                if answer.exceeded is not None:
+                    return exceeded(answer.exceeded, bounds, source)
+                ran = self._read(answer.text, answer.module, source, bounds)
+                # One of its commands was killed by somebody else; see `services.compiler.hot.TRIES`.
+                if isinstance(ran, Failed) or ran.status != -signal.SIGKILL:
                     break
         except (StartFailed, JailUnavailable) as error:
             raise ToolchainUnavailable(f"the {self._name} compiler does not start: {error}") from error
-        if answer.exceeded is not None:
-            return exceeded(answer.exceeded, bounds, source)
-        return self._read(answer.text, answer.module, source, bounds)
+        return ran
 
     def _read(self, text: bytes | None, module: bytes, source: str, bounds: Bounds) -> Ran | Failed:
         """Reads the driver's answer. It has met hostile input, so every part of it is checked."""

@@ -363,7 +363,7 @@ async def test_a_message_that_quotes_half_of_a_surrogate_pair_can_be_stored_and_
     ids=lambda text: text[:60],
 )
 def test_an_answer_that_is_none_is_a_crash_and_nothing_else(text: str) -> None:
-    answer = Answer(text.encode(), b"", None, b"")
+    answer = Answer(text.encode(), b"", exceeded=None, killed=False, said=b"")
 
     outcome = _outcome(answer, "source", BOUNDS)
 

@@ -118,7 +118,20 @@ async def test_a_process_that_was_killed_while_it_waited_is_noticed_and_replaced
     (await only()).kill()
     await until(lambda: not programs())
 
-    assert (await ask(hot, "echo after")).text in (b"after", None)
+    assert (await ask(hot, "echo after")).text == b"after"
+
+
+async def test_a_build_whose_process_somebody_kills_is_done_again(hot: HotProcesses) -> None:
+    building = asyncio.create_task(ask(hot, "sleep 3"))
+    (await only()).kill()
+
+    assert (await building).text == b"slept"
+
+
+async def test_a_build_that_kills_its_own_process_is_not_done_for_ever(hot: HotProcesses) -> None:
+    answer = await ask(hot, "die")
+
+    assert answer.killed
     assert (await ask(hot, "echo after")).text == b"after"
 
 

