@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test test-unit test-integration test-e2e soak lint format protos docs lock bench clean
+.PHONY: help run test test-unit test-integration test-e2e soak lint format protos docs lock bench bench-compile clean
 
 PYTHON ?= python3
 VENV := .venv/bin
@@ -66,6 +66,10 @@ lock: ## pin the newest allowed versions of all dependencies
 bench: ## measure, and print ratios against references run beside (BENCH="compiling", "executing" or both)
 	@$(INSTALL) dev
 	@exec $(VENV)/python -m bench $(BENCH)
+
+bench-compile: ## the part of it that is about compiling: source to READY in every language, against its bare compiler
+	@$(INSTALL) dev
+	@exec $(VENV)/python -m bench compiling
 
 clean: ## remove what was installed and generated, but no data
 	rm -rf .venv .install.lock .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache services/compiler/languages/*/node_modules

@@ -102,7 +102,8 @@ def _by_turns(client: httpx.Client, case: Case, bare: Bare, rounds: int) -> tupl
 
 
 def _together(client: httpx.Client, case: Case, bare: Bare, rounds: int) -> tuple[list[float], list[float]]:
-    ours, theirs = [], []
+    ours: list[float] = []
+    theirs: list[float] = []
     with ThreadPoolExecutor(WAITING) as threads:
         for _ in range(rounds):
             numbers = [_NAMES.next() for _ in range(WAITING)]

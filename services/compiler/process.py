@@ -21,6 +21,8 @@ _CHUNK: Final = 65_536
 # Compilers open a source file of the standard library after the other, and a linker all archives at once.
 _OPEN_FILES: Final = 1024
 _NICENESS: Final = 10
+# Kernels can be built without it.
+_KNOWS_CHILDREN: Final = Path("/proc/thread-self/children").exists()
 # How long a pipe is read on after the processes were killed: a descendant that slipped away may hold it open.
 _DRAIN_SECONDS: Final = 1.0
 
@@ -264,6 +266,23 @@ def _tree(pid: int) -> list[psutil.Process]:
         return []
 
 
+def _quick_tree(pid: int) -> list[psutil.Process]:
+    """The same in a tenth of the time, since it reads of no other process; it may miss one that is born or ends just now."""
+    if not _KNOWS_CHILDREN:
+        return _tree(pid)
+    found = [pid]
+    for parent in found:
+        # A process, or one of its threads, may end while it is looked at.
+        with contextlib.suppress(OSError):
+            for thread in os.listdir(f"/proc/{parent}/task"):
+                found += map(int, Path(f"/proc/{parent}/task/{thread}/children").read_bytes().split())
+    tree = []
+    for one in found:
+        with contextlib.suppress(psutil.Error):
+            tree.append(psutil.Process(one))
+    return tree
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """What a process and its descendants use: resident bytes, their number, and the processor time of all whose end was waited for."""
@@ -275,7 +294,7 @@ class Usage:
 
 def usage(pid: int) -> Usage:
     """What is used now, as far as it can be seen."""
-    resident, cpu, tree = 0, 0.0, _tree(pid)
+    resident, cpu, tree = 0, 0.0, _quick_tree(pid)
     for process in tree:
         with contextlib.suppress(psutil.Error):
             with process.oneshot():
@@ -301,7 +320,7 @@ def kill(pid: int) -> None:
 
 def signal_tree(pid: int, number: signal.Signals) -> None:
     """Sends a signal to a process and its descendants."""
-    signal_all(_tree(pid), number)
+    signal_all(_quick_tree(pid), number)
 
 
 def signal_all(processes: Iterable[psutil.Process], number: signal.Signals) -> None:

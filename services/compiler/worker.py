@@ -106,8 +106,8 @@ class Worker:
             logger().error("build_interrupted", exc_info=error, **_names(message))
 
     async def _build_while_held(self, message: Message) -> None:
-        await self._announce_start(message)
         began = asyncio.get_running_loop().time()
+        announcing = asyncio.create_task(self._announce_start(message))
         building = asyncio.create_task(self._build(message.body))
         holding = asyncio.create_task(self._hold(message))
         try:
@@ -115,11 +115,14 @@ class Worker:
             if not building.done():
                 logger().warning("build_taken_over", **_names(message))
                 return
-            await self._finish_patiently(message, building.result(), asyncio.get_running_loop().time() - began)
+            seconds = asyncio.get_running_loop().time() - began
+            # A result without a beginning is a result all the same.
+            await asyncio.gather(announcing, return_exceptions=True)
+            await self._finish_patiently(message, building.result(), seconds)
         finally:
-            for task in (building, holding):
+            for task in (announcing, building, holding):
                 task.cancel()
-            await asyncio.gather(building, holding, return_exceptions=True)
+            await asyncio.gather(announcing, building, holding, return_exceptions=True)
 
     async def _build(self, job: Mapping[str, Any]) -> Outcome:
         language = self._languages.get(job["language"])

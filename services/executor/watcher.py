@@ -18,6 +18,9 @@ from services.executor.sandbox.outcome import Limits
 
 # How many modules are prepared at once, beside the calls being served.
 PREPARING_AT_ONCE = 2
+# How long a change waits for its code before it is acknowledged: small functions are warm for the caller who waits for READY, and nobody
+# waits for the seconds that a large one takes.
+PATIENCE_SECONDS = 0.03
 # How many of a snapshot's functions are prepared ahead, the newest first.
 PREPARED_AT_START = 500
 
@@ -29,12 +32,19 @@ class Watcher:
     """One connection to the watch at a time; what the catalog knows stays while there is none."""
 
     def __init__(
-        self, registry: "registry_pb2_grpc.RegistryInternalAsyncStub", catalog: Catalog, modules: Modules, executions: ExecutionRepository
+        self,
+        registry: "registry_pb2_grpc.RegistryInternalAsyncStub",
+        catalog: Catalog,
+        modules: Modules,
+        executions: ExecutionRepository,
+        *,
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self._registry = registry
         self._catalog = catalog
         self._modules = modules
         self._executions = executions
+        self._patience_seconds = patience_seconds
         self._preparing = asyncio.Semaphore(PREPARING_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -83,7 +93,8 @@ class Watcher:
 
     async def _prepare_and_acknowledge(self, told: pb.WatchedFunction, words: Words) -> None:
         if told.HasField("live"):
-            await self._prepare(runnable_from_proto(told.live))
+            preparing = self._spawn(self._prepare(runnable_from_proto(told.live)))
+            await asyncio.wait([preparing], timeout=self._patience_seconds)
         words.put_nowait(pb.WatchFunctionsRequest(function_id=told.id, revision=told.revision))
 
     async def _prepare(self, runnable: Runnable) -> None:
@@ -101,10 +112,11 @@ class Watcher:
             except KilnError:
                 await asyncio.sleep(1)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 async def _spoken(words: Words) -> AsyncIterator[pb.WatchFunctionsRequest]:

@@ -184,6 +184,8 @@ async def test_a_call_that_comes_while_the_snapshot_is_on_its_way_waits_for_it(h
 
 async def test_a_function_that_was_told_of_is_ready_before_its_first_call(executor: Executor, told: Registry) -> None:
     function = await deployed(told, answering('"ready"').wasm)
+    # Longer than the making of its native code takes.
+    await asyncio.sleep(2)
 
     answer = await executor.execute(function.name)
 

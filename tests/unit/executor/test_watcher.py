@@ -76,7 +76,12 @@ class Following:
 
     def __init__(self) -> None:
         self.registry, self.catalog, self.modules, self.history = FakeRegistry(), Catalog(), FakeModules(), FakeHistory()
-        self.watcher = Watcher(cast(Any, self.registry), self.catalog, cast(Modules, self.modules), cast(ExecutionRepository, self.history))
+        self.watcher = self.with_patience(60)
+
+    def with_patience(self, seconds: float) -> Watcher:
+        """A watcher that waits so long for a change's code."""
+        modules, history = cast(Modules, self.modules), cast(ExecutionRepository, self.history)
+        return Watcher(cast(Any, self.registry), self.catalog, modules, history, patience_seconds=seconds)
 
     def find(self, identity: str = ONE) -> Any:
         return self.catalog.find(UUID(identity), "")
@@ -181,6 +186,17 @@ async def test_a_change_acts_at_once_and_is_acknowledged_when_its_code_is_ready(
         await following.registry.until_heard((ONE, 10))
 
     assert following.modules.ensured[-1].version == 2
+
+
+async def test_a_change_whose_code_takes_long_is_acknowledged_before_it_is_ready(following: Following) -> None:
+    following.watcher = following.with_patience(0.01)
+    async with following.connected():
+        following.modules.may_prepare.clear()
+
+        following.registry.tell(told(ONE, 10))
+
+        await following.registry.until_heard((ONE, 10))
+        assert following.find().live.version == 1
 
 
 async def test_a_change_without_code_is_acknowledged_though_others_wait_for_theirs(following: Following) -> None:
