@@ -58,6 +58,7 @@ class Program:
         warm_up: Requests that are made before any other.
         max_builds: How often one process builds.
         file_bytes: Largest file that it may write in its folder for temporary files.
+        name: Whose it is: programs of one command and one name are states of the same, of which the newest replaces the others.
     """
 
     command: tuple[str, ...]
@@ -67,6 +68,11 @@ class Program:
     warm_up: tuple[bytes, ...] = ()
     max_builds: int = MAX_BUILDS
     file_bytes: int = 0
+    name: str = ""
+
+    def is_state_of(self, other: "Program") -> bool:
+        """Whether it is another state of that program."""
+        return self != other and (self.name, self.command) == (other.name, other.command)
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +288,7 @@ class HotProcesses:
                 self._do(self._replace(program, process))
 
     def _take(self, program: Program) -> HotProcess | None:
-        for other in [one for one in self._idle if one.command == program.command and one != program]:
+        for other in [one for one in self._idle if one.is_state_of(program)]:
             for process in self._idle.pop(other):
                 self._do(self._replace(program, process))
         idle = self._idle.setdefault(program, [])

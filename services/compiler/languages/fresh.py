@@ -60,6 +60,7 @@ class FreshCompiler:
         shown: Folders that it reads, beside the system's.
         environment: Its whole environment.
         copied: Folders that it may write to, by the names of the copies that each build has of them.
+        fingerprint: Of the folders, where they may be made anew while the service runs.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class FreshCompiler:
         shown: Sequence[Path],
         environment: Mapping[str, str],
         copied: Mapping[str, Path] = MappingProxyType({}),
+        fingerprint: str = "",
     ) -> None:
         self._hot = hot
         self._name = name
@@ -76,7 +78,8 @@ class FreshCompiler:
         copies = [f"{name}={folder}" for name, folder in copied.items()]
         command = (str(python), "-I", "-S", "-c", Path(driver.__file__).read_text(encoding="utf-8"), *copies)
         folders = tuple(dict.fromkeys([*shown, Path(sys.base_prefix).resolve()]))
-        self._program = Program(command, folders, tuple(environment.items()), max_builds=1, file_bytes=FILE_BYTES)
+        kept = tuple(environment.items())
+        self._program = Program(command, folders, kept, fingerprint, name=self._name, max_builds=1, file_bytes=FILE_BYTES)
 
     def prepare(self) -> None:
         """Has processes wait for the first sources."""

@@ -200,6 +200,16 @@ async def test_a_program_made_of_other_files_is_another_and_the_old_one_goes(hot
     await until(lambda: not old.is_running())
 
 
+async def test_a_program_of_another_name_leaves_those_alone_that_wait(hot: HotProcesses) -> None:
+    await ask(hot, "echo one")
+    waiting = await only()
+
+    await hot.ask(replace(PROGRAM, name="another", fingerprint="of other files"), b"echo two", LIMITS, keep=lambda _: True)
+
+    assert (await ask(hot, "echo three")).text == b"three"
+    assert waiting.is_running()
+
+
 async def test_a_process_that_does_not_warm_up_is_not_kept() -> None:
     async with HotProcesses(Jails("auto"), spare=1) as hot:
         hot.prepare(replace(PROGRAM, warm_up=(b"die",)))
