@@ -4,4 +4,4 @@ from typing import Final
 
 # Its functions are prebuilt modules, where those of the others are texts.
 WASM: Final = "wasm"
-LANGUAGES: Final = ("assemblyscript", "c", "cpp", "go", WASM, "zig")
+LANGUAGES: Final = ("assemblyscript", "c", "cpp", "go", "rust", WASM, "zig")

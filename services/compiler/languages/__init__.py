@@ -145,8 +145,9 @@ def languages(hot: HotProcesses) -> Mapping[str, Language]:
     from services.compiler.languages.c import C
     from services.compiler.languages.cpp import Cpp
     from services.compiler.languages.go import Go
+    from services.compiler.languages.rust import Rust
     from services.compiler.languages.wasm import Wasm
     from services.compiler.languages.zig import Zig
 
-    known: list[Language] = [AssemblyScript(hot), C(hot), Cpp(hot), Go(hot), Wasm(), Zig(hot)]
+    known: list[Language] = [AssemblyScript(hot), C(hot), Cpp(hot), Go(hot), Rust(hot), Wasm(), Zig(hot)]
     return {language.id: language for language in sorted(known, key=lambda one: one.id)}

@@ -21,9 +21,9 @@ def at_top(message: str, source: str, *, code: str | None = None) -> Diagnostic:
     return Diagnostic("ERROR", 1, 1, None, None, code, message, excerpt(source, 1))
 
 
-def at(name: str, message: str, source: str, *, code: str | None = None) -> Diagnostic:
-    """An error about a name, at the first place in the source where it stands, or at the top when it does not."""
-    found = re.search(rf"\b{re.escape(name)}\b", source)
+def at(name: str, message: str, source: str, *, code: str | None = None, after: int = 0) -> Diagnostic:
+    """An error about a name, at the first place where it stands, behind so many characters, or at the top when there is none."""
+    found = re.compile(rf"\b{re.escape(name)}\b").search(source, after)
     if not found:
         return at_top(message, source, code=code)
     line, column = source.count("\n", 0, found.start()) + 1, found.start() - source.rfind("\n", 0, found.start())
