@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test test-unit test-integration test-e2e soak lint format protos docs lock bench bench-compile clean
+.PHONY: help run toolchains test test-unit test-integration test-e2e soak lint format protos docs lock bench bench-compile clean
 
 PYTHON ?= python3
 VENV := .venv/bin
@@ -16,6 +16,10 @@ help: ## this list
 run: ## install what is needed and run Kiln until Ctrl-C
 	@$(INSTALL) local
 	@exec $(VENV)/python -m libs.local
+
+toolchains: ## add Rust by Debian's packages (needs root)
+	@$(PYTHON) libs/local/toolchains.py
+	@$(INSTALL) local
 
 test: ## all tests but the soak
 	@$(INSTALL) dev
