@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from bench.platform import ROOT
+from services.compiler.languages.rust.crates import CODE, EDITION
+from services.compiler.languages.rust.toolchain import find
 
 LANGUAGES: Final = ROOT / "services" / "compiler" / "languages"
 
@@ -126,6 +128,15 @@ def go_build() -> Command:
         "GOPROXY": "off",
     }
     return Command("`go build`", "function.go", lambda _: words, beside=beside, environment=environment)
+
+
+def rustc() -> Command:
+    """Rust's compiler, for a crate without Kiln's adapter: the one that Kiln takes, with the flags that Kiln builds with."""
+    installed = find()
+    if installed is None:
+        raise SystemExit("there is no rustc for WebAssembly")
+    words = [str(installed.rustc), "function.rs", "--crate-type", "cdylib", "--edition", EDITION, "-C", f"linker={installed.linker}", *CODE]
+    return Command("`rustc`", "function.rs", lambda _: [*words, "-o", "function.wasm"])
 
 
 def _zig() -> str:

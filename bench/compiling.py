@@ -49,6 +49,7 @@ def _cases(client: httpx.Client) -> Iterator[Case]:
         "c": ("C", commands.zig_cc),
         "cpp": ("C++", commands.zig_cpp),
         "go": ("Go", commands.go_build),
+        "rust": ("Rust", commands.rustc),
         "zig": ("Zig", commands.zig),
     }
     for language, (name, command) in others.items():

@@ -18,6 +18,8 @@ from services.compiler.process import Limits
 
 # Of a whole build, below what the jail's folder for temporary files holds.
 FILE_BYTES: Final = 48 << 20
+# As rustc says it.
+_KILLED_LINKER: Final = "failed: signal: 9"
 _UNREADABLE: Final = (ValueError, KeyError, TypeError, RecursionError)
 
 
@@ -97,8 +99,7 @@ class FreshCompiler:
                 if answer.exceeded is not None:
                     return exceeded(answer.exceeded, bounds, source)
                 ran = self._read(answer.text, answer.module, source, bounds)
-                # One of its commands was killed by somebody else; see `services.compiler.hot.TRIES`.
-                if isinstance(ran, Failed) or ran.status != -signal.SIGKILL:
+                if isinstance(ran, Failed) or not _was_killed(ran):
                     break
         except (StartFailed, JailUnavailable) as error:
             raise ToolchainUnavailable(f"the {self._name} compiler does not start: {error}") from error
@@ -114,6 +115,11 @@ class FreshCompiler:
         if len(module) > bounds.artifact_bytes:
             return too_large(len(module), bounds, source)
         return Ran(status, said, module)
+
+
+def _was_killed(ran: Ran) -> bool:
+    """Whether somebody else ended one of the commands, or what it had started; see `services.compiler.hot.TRIES`."""
+    return ran.status == -signal.SIGKILL or (ran.status != 0 and _KILLED_LINKER in ran.said)
 
 
 def _request(recipe: Recipe, bounds: Bounds) -> bytes:

@@ -396,6 +396,10 @@ async def test_a_worker_that_is_late_writes_nothing_whether_it_ends_before_or_af
     assert await line.archived() == [identity]
 
 
+async def _told(line: Line, type_: str) -> bool:
+    return type_ in [one["type"] for one in await line.results()]
+
+
 async def _ended(language: FakeLanguage) -> bool:
     return language.compiling == 0
 
@@ -498,6 +502,7 @@ async def test_a_build_that_ends_while_the_database_is_away_is_told_when_it_is_b
     async with proxied(line.url) as (url, proxy), working(line, language, url=url):
         identity = await line.send()
         await language.until(lambda: language.begun == 1)
+        await line.until(lambda: _told(line, "STARTED"))
         await proxy.cut()
         language.may_end.set()
         await line.until(lambda: _ended(language))
