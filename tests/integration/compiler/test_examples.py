@@ -1,34 +1,36 @@
 """Every example compiles and answers its input with its output."""
 
 import json
-from pathlib import Path
-from typing import Final
+from collections import Counter
 
 import pytest
 
 from services.compiler.hot import HotProcesses
-from services.compiler.languages import Bounds, Compiled
-from services.compiler.languages.assemblyscript import AssemblyScript
-from services.compiler.wasm import check
-from tests.integration.compiler.guest import call
-
-EXAMPLES: Final = sorted(path.parent for path in (Path(__file__).parents[3] / "examples").glob("*/function.ts"))
-BOUNDS: Final = Bounds(wall_seconds=60, cpu_seconds=60, memory_bytes=1 << 30, output_bytes=1 << 18, artifact_bytes=8 << 20)
+from services.compiler.languages import languages
+from services.executor.sandbox import Sandbox
+from tests.integration.compiler.compiling import answer, built
+from tests.support.examples import EXAMPLES, SUFFIXES, Example
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
-async def test_an_example_gives_the_output_beside_it(compilers: HotProcesses, example: Path) -> None:
-    language = AssemblyScript(compilers)
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
+async def test_an_example_gives_the_output_beside_it(compilers: HotProcesses, sandbox: Sandbox, example: Example) -> None:
+    language = languages(compilers)[example.language]
+    if hint := language.toolchain().install_hint:
+        pytest.skip(hint)
 
-    outcome = await language.compile((example / "function.ts").read_bytes(), BOUNDS)
+    compiled = await built(language, example.source)
+    outcome = await answer(sandbox, compiled, example.input)
 
-    assert isinstance(outcome, Compiled), outcome
-    assert outcome.diagnostics == ()
-    check(outcome.wasm, outcome.abi, max_bytes=BOUNDS.artifact_bytes)
-    run = call(outcome.wasm, (example / "input.json").read_text())
-    assert run.output is not None, run
-    assert json.loads(run.output) == json.loads((example / "output.json").read_text())
+    assert compiled.diagnostics == ()
+    assert outcome.output is not None, outcome.error
+    assert json.loads(outcome.output) == example.output
 
 
-def test_there_are_nine_examples_or_more() -> None:
-    assert len(EXAMPLES) >= 9
+def test_every_language_that_is_there_has_three_examples_or_more(compilers: HotProcesses) -> None:
+    known = set(SUFFIXES.values())
+    there = {name for name, language in languages(compilers).items() if name in known and language.toolchain().available}
+
+    examples = Counter(example.language for example in EXAMPLES)
+
+    assert there
+    assert {name: examples[name] for name in there if examples[name] < 3} == {}
