@@ -1,10 +1,12 @@
 """What a toolchain needs made once on a machine, such as a C library: made at set-up, so that no user waits for it."""
 
+import errno
 import hashlib
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -26,12 +28,13 @@ class Prepared:
         self.folder: Final = folder
         self.fingerprint: Final = fingerprint
         self._make = make
+        self._stamp = digest(fingerprint, str(folder))
 
     @property
     def is_made(self) -> bool:
-        """Whether it is there, and of this state."""
+        """Whether it is there, of this state, and where it was made: compilers write down whole paths."""
         try:
-            return (self.folder / _STAMP).read_text(encoding="ascii") == self.fingerprint
+            return (self.folder / _STAMP).read_text(encoding="ascii") == self._stamp
         except OSError:
             return False
 
@@ -40,15 +43,26 @@ class Prepared:
         fresh = Path(tempfile.mkdtemp(dir=self.folder.parent, prefix=f".{self.folder.name}-"))
         try:
             self._make(fresh)
-            (fresh / _STAMP).write_text(self.fingerprint, encoding="ascii")
+            (fresh / _STAMP).write_text(self._stamp, encoding="ascii")
             # The compilers' own user reads it, whatever the umask was.
             for path in (fresh, *fresh.rglob("*")):
                 path.chmod(0o755 if path.is_dir() else 0o644)
-            shutil.rmtree(self.folder, ignore_errors=True)
-            fresh.rename(self.folder)
+            self._put(fresh)
         except BaseException:
             shutil.rmtree(fresh, ignore_errors=True)
             raise
+
+    def _put(self, fresh: Path) -> None:
+        """Gives a whole folder its name. Whoever has the name is renamed and then removed; it may be another's that was made meanwhile."""
+        while True:
+            try:
+                fresh.rename(self.folder)
+                return
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+            with tempfile.TemporaryDirectory(dir=self.folder.parent, prefix=f".{self.folder.name}-") as old, suppress(FileNotFoundError):
+                self.folder.rename(old)
 
 
 def digest(*parts: str | Path) -> str:
