@@ -14,15 +14,16 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from services.compiler.languages import Diagnostic, Severity
-from services.compiler.languages.verdicts import excerpt, storable
+from services.compiler.languages.verdicts import excerpt, plain
 
 MAX_DIAGNOSTICS: Final = 100
 _MAX_MESSAGE_CHARACTERS: Final = 4_000
 # Notes that lie in headers explain a finding to those who wrote the headers.
 _MAX_FOREIGN_NOTES: Final = 2
 
+# Go leaves the column out where a directive of the user moved the line.
 _FINDING: Final = re.compile(
-    r"(?P<file>[^\s:][^:]*):(?P<line>\d{1,9}):(?P<column>\d{1,9}):(?P<ranges>(?:\{[\d:-]+\})*:?)\s"
+    r"(?:\./)?(?P<file>[^\s:][^:\t]*):(?P<line>\d{1,9}):(?:(?P<column>\d{1,9}):)?(?P<ranges>(?:\{[\d:-]+\})*:?)\s"
     r"(?:(?P<severity>fatal error|error|warning|note|remark): )?(?P<message>.*)"
 )
 _INCLUDED: Final = re.compile(r"In file included from (?P<file>[^:]+):(?P<line>\d{1,9})[:,]")
@@ -59,19 +60,26 @@ def diagnostics_of(said: str, source: str, *, file: str, hide: Sequence[str] = (
         file: The name by which the compiler knew that file.
         hide: Folders whose names are left out of messages.
     """
-    found = list(_findings(said.splitlines(), file))
-    placed = [one for one in found if one.place or one.included]
-    findings = (placed if any(one.severity == "ERROR" for one in placed) else found)[:MAX_DIAGNOSTICS]
     lines = source.split("\n")
+    found = list(_findings(said.splitlines(), file, len(lines)))
+    placed = [one for one in found if one.place or one.included]
+    findings = _first(placed if any(one.severity == "ERROR" for one in placed) else found)
     return tuple(_diagnostic(one, source, lines, hide) for one in findings)
 
 
-def _findings(said: Iterable[str], file: str) -> Iterator[_Finding]:
+def _first(findings: Sequence[_Finding]) -> Sequence[_Finding]:
+    """As many as are shown, in their order: errors before all else, since they are why there is no module."""
+    shown = sorted(range(len(findings)), key=lambda index: findings[index].severity != "ERROR")[:MAX_DIAGNOSTICS]
+    return [findings[index] for index in sorted(shown)]
+
+
+def _findings(said: Iterable[str], file: str, last_line: int) -> Iterator[_Finding]:
     current: _Finding | None = None
     included: tuple[int, int] | None = None
     for text in said:
         if found := _FINDING.fullmatch(text):
-            place = (int(found["line"]), int(found["column"])) if found["file"] == file else None
+            is_there = found["file"] == file and 0 < int(found["line"]) <= last_line
+            place = (int(found["line"]), int(found["column"] or 1)) if is_there else None
             if found["severity"] == "note" and current:
                 current.place = current.place or place
                 if place or len(current.notes) < _MAX_FOREIGN_NOTES:
@@ -115,7 +123,7 @@ def _diagnostic(one: _Finding, source: str, lines: Sequence[str], hide: Sequence
         end_line=end_line,
         end_column=end_column,
         code=code["code"] if code else None,
-        message=storable(message[:_MAX_MESSAGE_CHARACTERS]),
+        message=plain(message[:_MAX_MESSAGE_CHARACTERS]),
         excerpt=excerpt(source, line),
     )
 
@@ -131,4 +139,6 @@ def _end(one: _Finding, line: int, column: int, lines: Sequence[str]) -> tuple[i
 def _code_points(lines: Sequence[str], line: int, column: int) -> int:
     """A column in code points, of one in bytes."""
     text = lines[line - 1].encode() if 0 < line <= len(lines) else b""
-    return len(text[: column - 1].decode(errors="ignore")) + 1
+    before = text[: column - 1].decode(errors="ignore")
+    # The mark counts for some compilers, and is no part of the line for people.
+    return len(before.removeprefix("\ufeff") if line == 1 else before) + 1

@@ -1,6 +1,7 @@
 """What every language tells alike: bounds that a build passed, compilers that crashed, and texts that can be shown and stored."""
 
 import re
+import signal
 from typing import Final
 
 from services.compiler.languages import Bounds, Diagnostic, Failed, Reason
@@ -41,6 +42,16 @@ def too_large(size: int, bounds: Bounds, source: str) -> Failed:
     return Failed("COMPILE_OUTPUT", (at_top(message, source),))
 
 
+def not_said(compiler: str, status: int, said: str, bounds: Bounds, source: str) -> Failed:
+    """A build that failed, while what its compiler said does not tell why."""
+    if status in (-signal.SIGXFSZ, 128 + signal.SIGXFSZ):
+        return Failed("COMPILE_OUTPUT", (at_top("Compiling made too large a file; is there a large array among the data?", source),))
+    if len(said.encode()) >= bounds.output_bytes:
+        message = f"The compiler said more than {bounds.output_bytes} bytes before it said what is wrong."
+        return Failed("COMPILE_OUTPUT", (at_top(message, source),))
+    return crashed(compiler, source)
+
+
 def crashed(compiler: str, source: str) -> Failed:
     """A build whose compiler ended without a result."""
     return Failed("COMPILER_CRASHED", (at_top(f"The {compiler} compiler crashed: it ended without a result.", source),))
@@ -50,7 +61,12 @@ def excerpt(source: str, line: int) -> str:
     """A line of a source as it may be shown on a terminal: cut, without control characters. Empty when there is no such line."""
     lines = source.removeprefix("\ufeff").split("\n", line)
     text = lines[line - 1].rstrip("\r")[:_EXCERPT_CHARACTERS] if 0 < line <= len(lines) else ""
-    return "".join(one if one.isprintable() or one == "\t" else one.encode("unicode_escape").decode() for one in storable(text))
+    return plain(text)
+
+
+def plain(text: str) -> str:
+    """A text without control characters but those that part and indent its lines."""
+    return "".join(one if one.isprintable() or one in "\t\n" else one.encode("unicode_escape").decode() for one in storable(text))
 
 
 def storable(text: str) -> str:
