@@ -25,8 +25,8 @@ def main() -> None:
     if request is None:
         return
     status, said = build(request)
-    text = json.dumps({"status": status, "said": said.decode(errors="replace")}).encode()
-    module = artifact(request["artifact"], request["artifact_bytes"]) if status == 0 else b""
+    module, size = artifact(request["artifact"], request["artifact_bytes"]) if status == 0 else (b"", 0)
+    text = json.dumps({"status": status, "said": said.decode(errors="replace"), "size": size}).encode()
     sink.write(len(text).to_bytes(4, "big") + len(module).to_bytes(4, "big") + text + module)
     sink.flush()
 
@@ -55,13 +55,13 @@ def run(command: list[str], room: int) -> tuple[int, bytes]:
     return process.returncode, said
 
 
-def artifact(name: str, most: int) -> bytes:
-    """The module, and one byte more than it may have when it is larger. Nothing where there is none."""
+def artifact(name: str, most: int) -> tuple[bytes, int]:
+    """The module, or one byte more than it may have when it is larger, and its whole size. Nothing where there is none."""
     try:
         with os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
-            return file.read(most + 1)
+            return file.read(most + 1), os.fstat(file.fileno()).st_size
     except OSError:
-        return b""
+        return b"", 0
 
 
 if __name__ == "__main__":

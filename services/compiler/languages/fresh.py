@@ -20,7 +20,7 @@ from services.compiler.process import Limits
 FILE_BYTES: Final = 48 << 20
 # As rustc says it.
 _KILLED_LINKER: Final = "failed: signal: 9"
-_UNREADABLE: Final = (ValueError, KeyError, TypeError, RecursionError)
+_UNREADABLE: Final = (ValueError, KeyError, TypeError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +109,11 @@ class FreshCompiler:
         """Reads the driver's answer. It has met hostile input, so every part of it is checked."""
         try:
             answer = json.loads(text or b"null")
-            status, said = int(answer["status"]), storable(str(answer["said"]))
+            status, said, size = int(answer["status"]), storable(str(answer["said"])), int(answer["size"])
         except _UNREADABLE:
             return crashed(self._name, source)
         if len(module) > bounds.artifact_bytes:
-            return too_large(len(module), bounds, source)
+            return too_large(max(size, len(module)), bounds, source)
         return Ran(status, said, module)
 
 
