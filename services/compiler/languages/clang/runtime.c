@@ -14,7 +14,10 @@ IMPORT(now_ms) long long host_now_ms(void);
 IMPORT(random) void host_random(void *buffer, size_t size);
 IMPORT(env_get) int host_env_get(const char *name, size_t name_size, char *buffer, size_t capacity);
 
-_Noreturn void kiln_fail(const char *message) { host_fail(message, strlen(message)); }
+_Noreturn void kiln_fail(const char *message) {
+  fflush(NULL);
+  host_fail(message, strlen(message));
+}
 
 void kiln_log(int level, const char *message) { host_log(level, message, strlen(message)); }
 
