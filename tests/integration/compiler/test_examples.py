@@ -8,15 +8,13 @@ import pytest
 from services.compiler.hot import HotProcesses
 from services.compiler.languages import languages
 from services.executor.sandbox import Sandbox
-from tests.integration.compiler.compiling import answer, built
+from tests.integration.compiler.compiling import answer, built, there
 from tests.support.examples import EXAMPLES, SUFFIXES, Example
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
 async def test_an_example_gives_the_output_beside_it(compilers: HotProcesses, sandbox: Sandbox, example: Example) -> None:
-    language = languages(compilers)[example.language]
-    if hint := language.toolchain().install_hint:
-        pytest.skip(hint)
+    language = there(languages(compilers)[example.language])
 
     compiled = await built(language, example.source)
     outcome = await answer(sandbox, compiled, example.input)

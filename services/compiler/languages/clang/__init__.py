@@ -7,7 +7,7 @@ libraries, Kiln's own part of each module and the headers that most functions in
 import importlib.metadata
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +18,7 @@ from services.compiler.languages.clang.sysroot import LIBRARIES, sysroot, zig, z
 from services.compiler.languages.fresh import FreshCompiler, Ran, Recipe
 from services.compiler.languages.gnu import diagnostics_of
 from services.compiler.languages.prepared import Prepared, digest, run
-from services.compiler.languages.verdicts import at, at_top, crashed
+from services.compiler.languages.verdicts import at, at_top, not_said
 
 _FOLDER: Final = Path(__file__).parent
 _HEADERS: Final = _FOLDER.parent / "c" / "include"
@@ -34,10 +34,19 @@ _FINDINGS: Final = (
     "-fdiagnostics-show-category=name",
 )
 _PRECOMPILED: Final = ("-Xclang", "-fno-pch-timestamp", "-fpch-instantiate-templates")
-# The stack lies lowest, so that running over its end is an access outside of the memory.
-_LINK: Final = ("--entry=_initialize", "--stack-first", "-z", "stack-size=1048576", "--strip-debug", "--error-limit=20")
+# The stack lies lowest, so that running over its end is an access outside of the memory. The linker warns of calls that would only trap.
+_LINK: Final = ("--entry=_initialize", "--fatal-warnings", "--stack-first", "-z", "stack-size=1048576", "--strip-debug", "--error-limit=20")
 _WRAPS: Final = tuple(f"--wrap={name}" for name in ("malloc", "calloc", "realloc", "aligned_alloc"))
-_UNDEFINED: Final = re.compile(r"wasm-ld: error: .*undefined symbol: (?P<symbol>(?P<name>[^\s(]+).*)")
+_LINKER: Final = re.compile(r"wasm-ld: error: (?P<words>.*)")
+_UNDEFINED: Final = re.compile(r".*undefined symbol: (?P<symbol>(?P<name>[^\s(]+).*)")
+_DUPLICATE: Final = re.compile(r"duplicate symbol: (?P<symbol>(?P<name>[^\s(]+).*)")
+_MISMATCH: Final = re.compile(r"function signature mismatch: (?P<symbol>(?P<name>[^\s(]+).*)")
+_FOLDERS: Final = re.compile(r"/(?:[^\s:(]*/)?")
+# A handle of another type than the one that stands in the prelude.
+_OTHER_HANDLE: Final = re.compile(
+    r"conflicting types for 'handle'|static declaration of 'handle' follows|functions that differ only in their return type"
+    r"|redefinition of 'handle' as different kind of symbol"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,24 +118,42 @@ class Clang:
             raise ToolchainUnavailable(f"the {self.name} compiler is not installed: {_HINT}")
         text = source.decode()
         ran = await self._compiler.run(self._recipe(text), text, bounds)
-        return ran if isinstance(ran, Failed) else self._outcome(ran, text)
+        return ran if isinstance(ran, Failed) else self._outcome(ran, text, bounds)
 
-    def _outcome(self, ran: Ran, source: str) -> Compiled | Failed:
+    def _outcome(self, ran: Ran, source: str, bounds: Bounds) -> Compiled | Failed:
         hidden = [str(folder) for folder in (*self._include_folders(), self._own.folder)]
-        found = diagnostics_of(ran.said, source, file=self._dialect.file, hide=hidden)
+        found = [self._about_handle(one) for one in diagnostics_of(ran.said, source, file=self._dialect.file, hide=hidden)]
         if ran.status == 0:
-            return Compiled(ran.artifact, KILN, found)
-        undefined = [self._undefined(match, source) for match in _UNDEFINED.finditer(ran.said)]
-        if not undefined and all(one.severity != "ERROR" for one in found):
-            return crashed(self.name, source)
-        return Failed("COMPILE_ERROR", (*undefined, *found))
+            return Compiled(ran.artifact, KILN, tuple(found))
+        linking = [self._linking(match["words"], source) for match in _LINKER.finditer(ran.said)]
+        if not linking and all(one.severity != "ERROR" for one in found):
+            return not_said(self.name, ran.status, ran.said, bounds, source)
+        return Failed("COMPILE_ERROR", (*linking, *found))
 
-    def _undefined(self, missing: "re.Match[str]", source: str) -> Diagnostic:
-        """A symbol that the linker misses, at the first place where its name stands."""
-        if missing["name"] == "handle":
-            return at_top(f"The file does not define `{self._dialect.signature}`, which Kiln calls.", source, code="undefined-symbol")
-        message = f"`{missing['symbol']}` is declared but not defined."
-        return at(missing["name"].rpartition("::")[2], message, source, code="undefined-symbol")
+    def _about_handle(self, one: Diagnostic) -> Diagnostic:
+        """A finding about a handle of another type names the right one instead of a place that the user has never seen."""
+        if one.severity != "ERROR" or not _OTHER_HANDLE.match(one.message):
+            return one
+        return replace(one, message=f"`handle` must be `{self._dialect.signature}`: {one.message.splitlines()[0]}")
+
+    def _linking(self, words: str, source: str) -> Diagnostic:
+        """What the linker says of a symbol, at the first place where its name stands."""
+        if missing := _UNDEFINED.match(words):
+            if missing["name"] == "handle":
+                return self._no_handle(source)
+            message, code = f"`{missing['symbol']}` is declared but not defined.", "undefined-symbol"
+        elif missing := _DUPLICATE.match(words):
+            message, code = f"`{missing['symbol']}` is defined by Kiln or the library already; it needs another name.", "duplicate-symbol"
+        elif missing := _MISMATCH.match(words):
+            message, code = f"`{missing['symbol']}` has another type where it is defined.", "signature-mismatch"
+        else:
+            return at_top(_FOLDERS.sub("", words), source, code="linker")
+        return at(missing["name"].rpartition("::")[2], message, source, code=code)
+
+    def _no_handle(self, source: str) -> Diagnostic:
+        """There may be one with other parameters, or in a namespace."""
+        message = f"The file does not define `{self._dialect.signature}`, which Kiln calls."
+        return at("handle", message, source, code="undefined-symbol")
 
     def _recipe(self, source: str) -> Recipe:
         own, libraries = self._own.folder, [str(sysroot().folder / name) for name in LIBRARIES]
@@ -137,7 +164,10 @@ class Clang:
 
     def _clang(self) -> list[str]:
         """The compiler for the user's language, with all but its input and its output."""
-        return [str(zig()), "clang", *_TARGET, *_FINDINGS, *self._dialect.flags, "-nostdinc", *_isystem(self._include_folders())]
+        folders = self._include_folders()
+        # Headers quote their own names in what modules say.
+        unnamed = [f"-fmacro-prefix-map={folder}/=" for folder in folders]
+        return [str(zig()), "clang", *_TARGET, *_FINDINGS, *self._dialect.flags, *unnamed, "-nostdinc", *_isystem(folders)]
 
     def _include_folders(self) -> Sequence[Path]:
         return [_HEADERS, *self._dialect.headers, *_library_headers(*self._dialect.library), *_c_headers()]
