@@ -1,6 +1,7 @@
 """What the documents say of the code is so."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,9 @@ from services.registry.settings import Settings as Registry
 ROOT: Final = Path(__file__).parents[2]
 DOCUMENTS: Final = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 MODELS: Final = (Gateway, Registry, Compiler, Executor, Local)
+VARIABLE: Final = re.compile(r"\bKILN_[A-Z_]+[A-Z]\b")
+# Of functions in C, whose constants have the prefix too.
+HEADER: Final = ROOT / "services/compiler/languages/c/include/kiln.h"
 LINK: Final = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -46,9 +50,9 @@ def test_every_shared_setting_is_one_that_somebody_reads() -> None:
 def test_documents_name_only_settings_that_exist() -> None:
     known = {name for model in MODELS for name in variables_of(model)}
 
-    named = {name for document in DOCUMENTS for name in re.findall(r"\bKILN_[A-Z_]+[A-Z]\b", document.read_text())}
+    named = {name for document in DOCUMENTS for name in VARIABLE.findall(document.read_text())}
 
-    assert {name.removesuffix("_FILE") for name in named} <= known
+    assert {name.removesuffix("_FILE") for name in named} <= known | set(VARIABLE.findall(HEADER.read_text()))
 
 
 def links() -> Iterator[tuple[Path, str]]:
@@ -65,12 +69,22 @@ def test_a_link_leads_somewhere(document: Path, target: str) -> None:
     file = (document.parent / name).resolve() if name else document
 
     assert file.exists()
-    assert not anchor or anchor in {anchor_of(title) for title in re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)}
+    assert not anchor or anchor in anchors_of(file.read_text())
 
 
-def anchor_of(title: str) -> str:
-    """As Markdown renderers make it of a heading."""
-    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+def anchors_of(text: str) -> set[str]:
+    """As Markdown renderers make them of headings: of those with the same letters, the second has a 1."""
+    seen: Counter[str] = Counter()
+    anchors = set()
+    for title in re.findall(r"^#+ (.+)$", text, re.MULTILINE):
+        anchor = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+        anchors.add(f"{anchor}-{seen[anchor]}" if seen[anchor] else anchor)
+        seen[anchor] += 1
+    return anchors
+
+
+def test_headings_of_the_same_letters_are_told_apart() -> None:
+    assert anchors_of("# On C\n## C\n## C++\ntext\n## A-b") == {"on-c", "c", "c-1", "a-b"}
 
 
 def test_the_readmes_map_has_every_call_and_no_other() -> None:
