@@ -143,7 +143,8 @@ _KILN: Final[Mapping[tuple[str, str], Signature]] = {
 }
 
 # Input and output are UTF-8; `handle` packs the output's address and size as `pointer << 32 | size`. `kiln_alloc` answers 0 when
-# there is no room. Modules that link a C library are reactors: it is made ready by `_initialize`, which runs before all else.
+# there is no room. Modules that link a C library are reactors: it is made ready by `_initialize`, which runs before all else. Those whose
+# stack lies lowest in memory may export the global `__stack_pointer`: a trap while it is negative is told as an overflow of the stack.
 KILN: Final = Abi(
     name="kiln",
     exports={

@@ -5,7 +5,7 @@ import ctypes
 from collections.abc import Mapping
 from typing import Final, cast
 
-from wasmtime import Caller, Func, Memory, Store
+from wasmtime import Caller, Func, Global, Memory, Store
 
 PAGE_BYTES: Final = 65_536
 
@@ -110,6 +110,12 @@ class Guest:
     def exports(self, name: str) -> bool:
         """Whether there is an export of this name."""
         return name in self._exports
+
+    def number(self, name: str) -> int | None:
+        """The value of an exported global; None where there is none that is a whole number."""
+        found = self._exports.get(name)
+        value = found.value(self._store) if isinstance(found, Global) else None
+        return value if isinstance(value, int) else None
 
     def call(self, name: str, *arguments: int) -> int:
         """Calls an exported function that returns an i32 or i64.

@@ -133,6 +133,7 @@ FAULTS: Final[Mapping[str, Fault]] = {
         "64 MiB",
     ),
     "an endless recursion": ("return down(five) ? input : 0;", ErrorType.STACK_OVERFLOW, "too deep"),
+    "a recursion with large variables": ("return wide(five) ? input : 0;", ErrorType.STACK_OVERFLOW, "too deep"),
     "an endless loop": ("for (;;) five = five + 1;", ErrorType.TIMEOUT, "ran longer"),
     "text that is no JSON": ('return "not json";', ErrorType.INVALID_OUTPUT, "not valid JSON"),
     "an empty text": ('return "";', ErrorType.INVALID_OUTPUT, "not valid JSON"),
@@ -168,6 +169,7 @@ def program() -> str:
     deeds |= {"logs": LOGS, "failed log": LOGS + ' kiln_fail("failed");', "echo": "return strdup(input);"}
     lines = ["#include <assert.h>", "#include <json.h>", "#include <time.h>"]
     lines += ["static int down(int n) { volatile int kept = n; return n == -1 ? 0 : down(n + 1) + kept; }"]
+    lines += ["static int wide(int n) { volatile char room[50000]; room[n] = 1; return n == -1 ? 0 : wide(n + 1) + room[n]; }"]
     lines += ["char *handle(const char *input) {", '  const char *deed = kiln_env("DEED");', "  volatile int five = 5;"]
     lines += [f"  if (strcmp(deed, {json.dumps(name)}) == 0) {{ {statements} }}" for name, statements in deeds.items()]
     return "\n".join([*lines, '  return "null";', "}"])

@@ -390,3 +390,24 @@ async def test_an_initialize_of_another_kind_is_unloadable(shared: Sandbox, expo
 async def test_a_module_of_another_abi_is_unloadable(shared: Sandbox) -> None:
     with pytest.raises(Unloadable, match="_start"):
         await shared.prepare(ECHO.digest + "0", ECHO.wasm, "wasi-command")
+
+
+# A stack in memory, whose end a guest tells by a global
+
+
+@pytest.mark.parametrize(
+    ("pointer", "body", "kind"),
+    [
+        ('(global $sp (export "__stack_pointer") (mut i32) (i32.const 64))', "(global.set $sp (i32.const -64))", ErrorType.STACK_OVERFLOW),
+        ('(global $sp (export "__stack_pointer") (mut i32) (i32.const 64))', "(global.set $sp (i32.const 32))", ErrorType.TRAP),
+        ('(global $sp (export "__stack_pointer") (mut i32) (i32.const -64))', "unreachable", ErrorType.TRAP),
+        ("(global $sp (mut i32) (i32.const -64))", "", ErrorType.TRAP),
+        ('(global (export "__stack_pointer") f32 (f32.const -64))', "", ErrorType.TRAP),
+        ('(func (export "__stack_pointer"))', "", ErrorType.TRAP),
+    ],
+    ids=["below", "above", "another trap", "not told", "no whole number", "no global"],
+)
+async def test_a_trap_below_the_stack_is_its_overflow(shared: Sandbox, pointer: str, body: str, kind: ErrorType) -> None:
+    guest = kiln(f"{body} (drop (i32.load (i32.const -64))) (i64.const 0)", pointer)
+
+    assert fault(await run(shared, guest))[0] is kind

@@ -34,8 +34,18 @@ _FINDINGS: Final = (
     "-fdiagnostics-show-category=name",
 )
 _PRECOMPILED: Final = ("-Xclang", "-fno-pch-timestamp", "-fpch-instantiate-templates")
-# The stack lies lowest, so that running over its end is an access outside of the memory. The linker warns of calls that would only trap.
-_LINK: Final = ("--entry=_initialize", "--fatal-warnings", "--stack-first", "-z", "stack-size=1048576", "--strip-debug", "--error-limit=20")
+# The stack lies lowest, so that running over its end is an access outside of the memory, and the host sees by its pointer why.
+# The linker warns of calls that would only trap.
+_LINK: Final = (
+    "--entry=_initialize",
+    "--export=__stack_pointer",
+    "--fatal-warnings",
+    "--stack-first",
+    "-z",
+    "stack-size=1048576",
+    "--strip-debug",
+    "--error-limit=20",
+)
 _WRAPS: Final = tuple(f"--wrap={name}" for name in ("malloc", "calloc", "realloc", "aligned_alloc"))
 _LINKER: Final = re.compile(r"wasm-ld: error: (?P<words>.*)")
 _UNDEFINED: Final = re.compile(r".*undefined symbol: (?P<symbol>(?P<name>[^\s(]+).*)")

@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
+from wasmtime import Trap, TrapCode
+
 from libs.common.abi import KILN
 from services.executor.sandbox import output
 from services.executor.sandbox.abi import wasi
 from services.executor.sandbox.guest import Guest, GuestMemory, OutOfBounds
-from services.executor.sandbox.host import GuestStopped, Host, out_of_memory
+from services.executor.sandbox.host import STACK_OVERFLOW, GuestStopped, Host, out_of_memory
 from services.executor.sandbox.lines import Lines
 from services.executor.sandbox.outcome import ErrorType, Level
 from services.executor.sandbox.streams import Streams
@@ -19,6 +21,8 @@ from services.executor.sandbox.streams import Streams
 CONTRACT: Final = KILN
 
 _MAX_MESSAGE_BYTES: Final = 8 << 10
+# As compilers call the global that tells where the stack of a guest ends.
+_STACK_POINTER: Final = "__stack_pointer"
 # No environment has a longer name.
 _MAX_NAME_BYTES: Final = 4 << 10
 _U32: Final = 0xFFFF_FFFF
@@ -36,8 +40,22 @@ def _handle(host: Host, text: bytes, guest: Guest) -> bytes:
     if guest.exports("_initialize"):
         guest.run("_initialize")
     pointer = _new_text(guest, host, text)
-    packed = guest.call("handle", pointer, len(text)) & _U64
+    try:
+        packed = guest.call("handle", pointer, len(text)) & _U64
+    except Trap as trap:
+        if _is_below_its_stack(guest, trap):
+            raise host.stop(*STACK_OVERFLOW) from None
+        raise
     return _result(guest.memory, host, packed >> 32, packed & _U32)
+
+
+def _is_below_its_stack(guest: Guest, trap: Trap) -> bool:
+    """Whether a guest has used up the stack for its variables, which lies at the lowest addresses and grows towards them."""
+    top = guest.number(_STACK_POINTER)
+    try:
+        return top is not None and top < 0 and trap.trap_code is TrapCode.MEMORY_OUT_OF_BOUNDS
+    except ValueError:
+        return False
 
 
 def _new_text(guest: Guest, host: Host, text: bytes) -> int:
