@@ -66,7 +66,7 @@ class Sandbox:
         spare_seconds: How long a worker above `workers` stays without a call.
         code_bytes: Native code that is kept at most.
         worker_code_bytes: Native code that each worker holds ready at most.
-        compile_seconds: How long making native code of one module may take.
+        compile_seconds: How long making native code of one module may take. The largest of Go take 7 s of a processor of its own.
         compile_memory_mb: How much memory it may take, in MiB.
         start_seconds: How long a process may take to start.
         uid: Whom the processes become when this one is root's.
@@ -81,7 +81,7 @@ class Sandbox:
         spare_seconds: float = 30.0,
         code_bytes: int = 256 << 20,
         worker_code_bytes: int = 128 << 20,
-        compile_seconds: float = 10.0,
+        compile_seconds: float = 30.0,
         compile_memory_mb: int = 1024,
         start_seconds: float = 30.0,
         uid: int = DEFAULT_UID,
