@@ -59,7 +59,8 @@ def artifact(name: str, most: int) -> tuple[bytes, int]:
     """The module, or one byte more than it may have when it is larger, and its whole size. Nothing where there is none."""
     try:
         with os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
-            return file.read(most + 1), os.fstat(file.fileno()).st_size
+            # A pipe that is empty for now gives None.
+            return file.read(most + 1) or b"", os.fstat(file.fileno()).st_size
     except OSError:
         return b"", 0
 

@@ -19,7 +19,7 @@ _REASONS: Final[dict[Limit, Reason]] = {
 
 def at_top(message: str, source: str, *, code: str | None = None) -> Diagnostic:
     """An error of the file as a whole: it stands at its first character."""
-    return Diagnostic("ERROR", 1, 1, None, None, code, message, excerpt(source, 1))
+    return Diagnostic("ERROR", 1, 1, None, None, code, plain(message), excerpt(source, 1))
 
 
 def at(name: str, message: str, source: str, *, code: str | None = None, after: int = 0) -> Diagnostic:
@@ -28,7 +28,7 @@ def at(name: str, message: str, source: str, *, code: str | None = None, after: 
     if not found:
         return at_top(message, source, code=code)
     line, column = source.count("\n", 0, found.start()) + 1, found.start() - source.rfind("\n", 0, found.start())
-    return Diagnostic("ERROR", line, column, line, column + len(name), code, message, excerpt(source, line))
+    return Diagnostic("ERROR", line, column, line, column + len(name), code, plain(message), excerpt(source, line))
 
 
 def exceeded(limit: Limit, bounds: Bounds, source: str) -> Failed:

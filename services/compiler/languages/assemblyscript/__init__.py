@@ -13,7 +13,7 @@ from services.compiler.hot import Answer, HotProcesses, Program, StartFailed
 from services.compiler.jail import JailUnavailable
 from services.compiler.languages import Bounds, Compiled, Diagnostic, Failed, Toolchain, ToolchainUnavailable
 from services.compiler.languages.prepared import Prepared
-from services.compiler.languages.verdicts import crashed, exceeded, storable, too_large
+from services.compiler.languages.verdicts import crashed, exceeded, plain, too_large
 from services.compiler.process import Limit, Limits
 
 _FOLDER: Final = Path(__file__).parent
@@ -221,4 +221,4 @@ def _place(number: Any) -> int:
 def _text(text: Any) -> str:
     if not isinstance(text, str) or len(text) > _MAX_TEXT:
         raise ValueError("no text, or too long")
-    return storable(text)
+    return plain(text)

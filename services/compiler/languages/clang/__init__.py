@@ -48,6 +48,7 @@ _LINK: Final = (
 )
 _WRAPS: Final = tuple(f"--wrap={name}" for name in ("malloc", "calloc", "realloc", "aligned_alloc"))
 _LINKER: Final = re.compile(r"wasm-ld: error: (?P<words>.*)")
+_BACKEND: Final = re.compile(r"fatal error: error in backend: (?P<words>.*)")
 _UNDEFINED: Final = re.compile(r".*undefined symbol: (?P<symbol>(?P<name>[^\s(]+).*)")
 _DUPLICATE: Final = re.compile(r"duplicate symbol: (?P<symbol>(?P<name>[^\s(]+).*)")
 _MISMATCH: Final = re.compile(r"function signature mismatch: (?P<symbol>(?P<name>[^\s(]+).*)")
@@ -136,6 +137,7 @@ class Clang:
         if ran.status == 0:
             return Compiled(ran.artifact, KILN, tuple(found))
         linking = [self._linking(match["words"], source) for match in _LINKER.finditer(ran.said)]
+        linking += [at_top(match["words"], source, code="backend") for match in _BACKEND.finditer(ran.said)]
         if not linking and all(one.severity != "ERROR" for one in found):
             return not_said(self.name, ran.status, ran.said, bounds, source)
         return Failed("COMPILE_ERROR", (*linking, *found))

@@ -33,6 +33,7 @@ _NO_HANDLE: Final = re.compile(r"\S*adapter\.go:\d+:\d+: undefined: Handle\b.*")
 _OTHER_HANDLE: Final = re.compile(
     r"\S*adapter\.go:\d+:\d+: (?:cannot use Handle \(.*?type (?P<type>.*)\) as |.*\bHandle\b|cannot infer ).*"
 )
+_LINKER: Final = re.compile(r"^\S*link: (?P<words>.*)$", re.MULTILINE)
 _OWN_NAME: Final = re.compile(r"(?P<name>\w+) (?:redeclared in this block|already declared through import)")
 _ABSENT: Final = re.compile(r"could not import (?P<package>\S+) \(.*\)")
 _OTHER_PACKAGE: Final = re.compile(r"package (?P<name>\w+); expected package main")
@@ -119,6 +120,7 @@ def _outcome(ran: Ran, source: str, bounds: Bounds) -> Compiled | Failed:
     if others := [one for one in found if one.code == "MismatchedPkgName"]:
         # Of such a file nothing else is read.
         return Failed("COMPILE_ERROR", others)
+    found = found or tuple(at_top(one["words"], source, code="linker") for one in _LINKER.finditer(ran.said))
     return Failed("COMPILE_ERROR", found) if found else not_said("Go", ran.status, ran.said, bounds, source)
 
 

@@ -12,7 +12,7 @@ from services.compiler.languages.clang.sysroot import sysroot, zig, zig_version
 from services.compiler.languages.fresh import FreshCompiler, Ran, Recipe
 from services.compiler.languages.gnu import diagnostics_of
 from services.compiler.languages.prepared import Prepared, digest, run
-from services.compiler.languages.verdicts import at, at_top, crashed
+from services.compiler.languages.verdicts import at, at_top, not_said
 
 _FOLDER: Final = Path(__file__).parent
 _ADAPTER: Final = _FOLDER / "adapter.zig"
@@ -37,6 +37,7 @@ _CACHES: Final = {"ZIG_GLOBAL_CACHE_DIR": "cache", "ZIG_LOCAL_CACHE_DIR": "local
 
 _NO_HANDLE: Final = re.compile(r"error: kiln: no handle$", re.MULTILINE)
 _OTHER_HANDLE: Final = re.compile(r"error: kiln: handle is (?P<type>.*)$", re.MULTILINE)
+_ASSEMBLY: Final = re.compile(r"^error: <inline asm>:(?P<words>\d+:\d+: .*)$", re.MULTILINE)
 
 _STARTER: Final = """\
 const std = @import("std");
@@ -89,7 +90,7 @@ class Zig:
             raise ToolchainUnavailable(f"the Zig compiler is not installed: {_HINT}")
         text = source.decode()
         ran = await self._compiler.run(Recipe({_FILE: text}, (_command(_FILE, "function.wasm"),), "function.wasm"), text, bounds)
-        return ran if isinstance(ran, Failed) else _outcome(ran, text)
+        return ran if isinstance(ran, Failed) else _outcome(ran, text, bounds)
 
     def _is_there(self) -> bool:
         return zig() is not None and sysroot().is_made and self._cache.is_made
@@ -113,13 +114,13 @@ def _command(file: str, artifact: str) -> list[str]:
     return [str(zig()), "build-exe", *_FLAGS, *_EXPORTS, *modules, str(sysroot().folder / "libcompiler_rt.a"), f"-femit-bin={artifact}"]
 
 
-def _outcome(ran: Ran, source: str) -> Compiled | Failed:
-    own = _about_handle(ran.said, source)
+def _outcome(ran: Ran, source: str, bounds: Bounds) -> Compiled | Failed:
+    own = _about_handle(ran.said, source) or _about_assembly(ran.said, source)
     hidden = [str((zig() or Path("/")).parent / "lib"), str(_FOLDER)]
     found = own or diagnostics_of(ran.said, source, file=_FILE, hide=hidden)
     if ran.status == 0:
         return Compiled(ran.artifact, KILN, found)
-    return Failed("COMPILE_ERROR", found) if found else crashed("Zig", source)
+    return Failed("COMPILE_ERROR", found) if found else not_said("Zig", ran.status, ran.said, bounds, source)
 
 
 def _about_handle(said: str, source: str) -> tuple[Diagnostic, ...]:
@@ -129,3 +130,8 @@ def _about_handle(said: str, source: str) -> tuple[Diagnostic, ...]:
     if other := _OTHER_HANDLE.search(said):
         return (at("handle", f"`handle` has type `{other['type']}`; it must be `{_SIGNATURE}`.", source),)
     return ()
+
+
+def _about_assembly(said: str, source: str) -> tuple[Diagnostic, ...]:
+    """What the assembler found, whose places are in the assembly and not in the file."""
+    return tuple(at_top(f"in inline assembly: {one['words']}", source) for one in _ASSEMBLY.finditer(said))
