@@ -170,6 +170,8 @@ def _default(model: type[BaseSettings], field: str) -> str:
     default = model.model_fields[field].default
     if field == "compiler_concurrency":
         return "number of cores"
+    if field == "compiler_lasting_builds":
+        return "twice the number of cores"
     if field == "listen_address":
         return "`127.0.0.1` and the service's port: registry 50051, compiler 50053, executor 50054"
     if default is PydanticUndefined:

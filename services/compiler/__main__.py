@@ -40,7 +40,12 @@ async def main() -> None:
         for language in known.values():
             language.prepare(bounds(settings))
         artifacts = ArtifactRepository(database)
-        limits = WorkerLimits(settings.compiler_concurrency, settings.compiler_max_attempts, settings.compiler_visibility_seconds)
+        limits = WorkerLimits(
+            settings.compiler_concurrency,
+            settings.compiler_max_attempts,
+            settings.compiler_visibility_seconds,
+            lasting=settings.compiler_lasting_builds,
+        )
         worker = Worker(artifacts, known, bounds(settings), limits)
         wakeup = await service.open(wakeups(url, Queue(COMPILATION_JOBS), poll_seconds=settings.compiler_poll_seconds))
 

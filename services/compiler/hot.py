@@ -9,7 +9,7 @@ While it waits a process is stopped, so that it does nothing that nobody watches
 import asyncio
 import signal
 import struct
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any, Final, Self
 from libs.common.logs import logger
 from services.compiler.jail import Jail, JailUnavailable
 from services.compiler.jails import Jails
-from services.compiler.process import Limit, Limits, Usage, kill, signal_tree, started, usage, watch
+from services.compiler.process import SHORT_SECONDS, Limit, Limits, Usage, kill, signal_tree, started, usage, watch, yield_to_others
 
 # What a process says once it is ready for requests.
 READY: Final = b"KILN"
@@ -157,6 +157,11 @@ class HotProcess:
         """Whether it still runs, as far as is known."""
         return self._process.returncode is None
 
+    @property
+    def pid(self) -> int:
+        """Of the outermost process."""
+        return self._pid
+
     async def rest(self) -> None:
         """Stops it until it is asked again."""
         await asyncio.to_thread(signal_tree, self._pid, signal.SIGSTOP)
@@ -165,6 +170,7 @@ class HotProcess:
         """Has it build. After an answer without text it is of no more use."""
         await asyncio.to_thread(signal_tree, self._pid, signal.SIGCONT)
         self._said.clear()
+        began = asyncio.get_running_loop().time()
         watching = asyncio.create_task(watch(self._pid, limits, self._exceed, cpu_before=self._used.cpu_seconds))
         exchange = asyncio.create_task(self._exchange(request, limits))
         try:
@@ -179,6 +185,9 @@ class HotProcess:
             await asyncio.gather(watching, exchange, return_exceptions=True)
         if text is None:
             await asyncio.wait([self._listening, asyncio.ensure_future(self._process.wait())], timeout=_LAST_WORDS_SECONDS)
+        elif asyncio.get_running_loop().time() - began > SHORT_SECONDS:
+            # The next build has not lasted yet.
+            await asyncio.to_thread(yield_to_others, self._pid, 0)
         self.builds += 1
         self._used = await asyncio.to_thread(usage, self._pid)
         # A bound that was passed counts also when the answer came in the same moment.
@@ -286,6 +295,10 @@ class HotProcesses:
                 self._idle.setdefault(program, []).append(process)
             else:
                 self._do(self._replace(program, process))
+
+    def waiting(self) -> Collection[int]:
+        """The ids of the processes that wait for work."""
+        return [process.pid for processes in self._idle.values() for process in processes]
 
     def _take(self, program: Program) -> HotProcess | None:
         for other in [one for one in self._idle if one.is_state_of(program)]:

@@ -4,6 +4,7 @@ A program of its own, since code between fork and exec is unsafe in a process wi
 and imports nothing of Kiln, so that it starts in some 20 ms and needs no package to be readable for the compiler's uid.
 """
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -30,6 +31,7 @@ def main(arguments: list[str]) -> None:
     close_all_but(kept)
     limit(cpu, file_bytes, files)
     os.nice(niceness)
+    be_first_to_go()
     die_with_parent()
     # The parent may have died before the request.
     if os.getppid() != parent:
@@ -44,6 +46,12 @@ def limit(cpu_seconds: int, file_bytes: int, files: int) -> None:
     _lower(resource.RLIMIT_FSIZE, file_bytes, file_bytes)
     _lower(resource.RLIMIT_NOFILE, files, files)
     _lower(resource.RLIMIT_CORE, 0, 0)
+
+
+def be_first_to_go() -> None:
+    """Where memory runs out for everybody, the kernel ends this process before any service."""
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write("1000")
 
 
 def close_all_but(kept: int) -> None:

@@ -12,6 +12,7 @@ from libs.common.postgres import Transaction
 from libs.common.queue import COMPILATION_JOBS, COMPILATION_RESULTS, Message, Queue, Wakeup
 from services.compiler.build import Built, Rejected, as_data, build, key_of, readable
 from services.compiler.languages import Bounds, Diagnostic, Language, ToolchainUnavailable
+from services.compiler.process import SHORT_SECONDS
 from services.compiler.repository import ArtifactRepository, StoredBuild
 
 # How a build ended: now, or earlier from the same source.
@@ -28,7 +29,9 @@ class WorkerLimits:
     """How the worker treats jobs.
 
     Attributes:
-        concurrency: Builds at once.
+        concurrency: Builds at once, of those that have not lasted yet.
+        lasting: How many more that have, so that they keep nobody waiting. Further ones count as if they had not.
+        short_seconds: From when on a build has lasted.
         max_attempts: A job read more often is poison.
         visibility_seconds: A job comes back so long after its compiler fell silent.
     """
@@ -36,6 +39,8 @@ class WorkerLimits:
     concurrency: int
     max_attempts: int
     visibility_seconds: int
+    lasting: int = 0
+    short_seconds: float = SHORT_SECONDS
 
 
 class Worker:
@@ -52,15 +57,16 @@ class Worker:
         self._limits = limits
         self._jobs = Queue(COMPILATION_JOBS)
         self._results = Queue(COMPILATION_RESULTS)
-        self._building: set[asyncio.Task[None]] = set()
+        # By when they have lasted.
+        self._building: dict[asyncio.Task[None], float] = {}
 
     async def run(self, wakeup: Wakeup) -> None:
         """Takes jobs for ever. Cancelling it gives jobs in work back to the queue."""
         taking: asyncio.Task[int] | None = None
         try:
             while True:
-                free = self._limits.concurrency - len(self._building)
-                if free:
+                free = self._free()
+                if free > 0:
                     taking = asyncio.create_task(self._take(free, wakeup))
                     if await asyncio.shield(taking):
                         continue
@@ -73,6 +79,12 @@ class Worker:
                 task.cancel()
             await asyncio.gather(*self._building, return_exceptions=True)
 
+    def _free(self) -> int:
+        """How many more builds may begin."""
+        now = asyncio.get_running_loop().time()
+        lasting = sum(lasts_from <= now for lasts_from in self._building.values())
+        return self._limits.concurrency - len(self._building) + min(lasting, self._limits.lasting)
+
     async def _take(self, most: int, wakeup: Wakeup) -> int:
         try:
             messages = await self._jobs.read(self._artifacts.database, visibility_seconds=self._limits.visibility_seconds, most=most)
@@ -82,8 +94,10 @@ class Worker:
             return 0
         for message in messages:
             task = asyncio.create_task(self._work(message))
-            self._building.add(task)
-            task.add_done_callback(self._building.discard)
+            loop, short = asyncio.get_running_loop(), self._limits.short_seconds
+            self._building[task] = loop.time() + short
+            loop.call_later(short, wakeup.now)
+            task.add_done_callback(self._building.pop)
             task.add_done_callback(lambda _: wakeup.now())
         return len(messages)
 

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import hashlib
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -24,10 +25,13 @@ from libs.common.postgres import Database, open_database
 from libs.common.queue import COMPILATION_JOBS, COMPILATION_RESULTS, Queue, wakeups
 from libs.common.server import start_server
 from libs.local.__main__ import free_ports
+from services.compiler import seccomp
 from services.compiler import worker as tested
 from services.compiler.hot import HotProcesses
+from services.compiler.jails import Jails
 from services.compiler.languages import Bounds, Compiled, Diagnostic, Failed, Language, Toolchain, ToolchainUnavailable
 from services.compiler.languages.assemblyscript import AssemblyScript
+from services.compiler.languages.c import C
 from services.compiler.languages.prepared import Prepared
 from services.compiler.languages.wasm import Wasm
 from services.compiler.repository import ArtifactRepository
@@ -178,10 +182,12 @@ async def working(
     attempts: int = 5,
     visibility: int = PATIENT,
     poll: float = PATIENT,
+    lasting: int = 0,
 ) -> AsyncIterator["asyncio.Task[None]"]:
     """A worker of its own while the block runs."""
+    limits = WorkerLimits(concurrency, attempts, visibility, lasting, short_seconds=0.2)
     async with open_database(url or line.url, name="worker") as database, wakeups(url or line.url, JOBS, poll_seconds=poll) as wakeup:
-        worker = Worker(ArtifactRepository(database), {language.id: language}, BOUNDS, WorkerLimits(concurrency, attempts, visibility))
+        worker = Worker(ArtifactRepository(database), {language.id: language}, BOUNDS, limits)
         task = asyncio.create_task(worker.run(wakeup))
         try:
             yield task
@@ -291,10 +297,26 @@ async def test_so_many_builds_run_at_once_and_no_more(line: Line) -> None:
         for _ in range(6):
             await line.send()
         await language.until(lambda: language.begun == 2)
+        await asyncio.sleep(0.5)
         language.may_end.set()
         await line.finished(6)
 
     assert language.most_at_once == 2
+
+
+async def test_builds_that_last_keep_nobody_waiting(line: Line) -> None:
+    language = FakeLanguage()
+
+    async with working(line, language, concurrency=2, lasting=3):
+        for _ in range(9):
+            await line.send()
+        await language.until(lambda: language.begun == 5)
+        await asyncio.sleep(0.5)
+        begun = language.begun
+        language.may_end.set()
+        await line.finished(9)
+
+    assert begun == language.most_at_once == 5
 
 
 async def test_a_worker_is_woken_and_does_not_wait_for_its_next_look(line: Line) -> None:
@@ -567,6 +589,68 @@ async def test_a_service_that_is_told_to_stop_gives_its_build_back_and_leaves_no
     assert alive == []
     assert job["read_ct"] == 0
     assert job["seconds"] <= 0
+
+
+# Long enough to be met in the middle.
+LONG_IN_C: Final = """#if __INCLUDE_LEVEL__ < 17
+#include __FILE__
+#include __FILE__
+#endif
+#if __INCLUDE_LEVEL__ == 0
+char *handle(const char *input) { return (char *)input; }
+#endif
+"""
+
+
+@pytest.mark.parametrize("victim", ["bwrap", "driver", "clang"])
+async def test_a_build_of_which_any_process_is_killed_is_built_all_the_same(compilers: HotProcesses, line: Line, victim: str) -> None:
+    language = C(compilers)
+    if hint := language.toolchain().install_hint:
+        pytest.skip(hint)
+    wanted = await language.compile(LONG_IN_C.encode(), BOUNDS)
+    assert isinstance(wanted, Compiled)
+
+    async with working(line, language):
+        await line.send(LONG_IN_C, language="c")
+        (await part_of_a_build(victim)).kill()
+        (result,) = await line.finished()
+
+    assert (result["status"], result["artifact_digest"]) == ("READY", f"sha256:{hashlib.sha256(wanted.wasm).hexdigest()}")
+    assert [one["type"] for one in await line.results()] == ["STARTED", "FINISHED"]
+
+
+async def part_of_a_build(name: str) -> psutil.Process:
+    """The outermost process of a name in the build of a C source, once its compiler is at work."""
+    while True:
+        found: dict[str, psutil.Process] = {}
+        for one in descendants(os.getpid()):
+            with suppress(psutil.Error, IndexError):
+                command = one.cmdline()
+                kinds = {"bwrap": command[0].endswith("/bwrap"), "driver": command[1:3] == ["-I", "-S"], "clang": command[1:2] == ["clang"]}
+                for kind in (kind for kind, is_one in kinds.items() if is_one):
+                    found.setdefault(kind, one)
+        if "clang" in found:
+            return found[name]
+        await asyncio.sleep(0.01)
+
+
+async def test_a_job_waits_while_there_is_no_jail_and_is_built_once_there_is(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tested, "RETRY_SECONDS", 0.2)
+    with monkeypatch.context() as away:
+        away.setattr(seccomp, "supported", lambda: False)
+        async with HotProcesses(Jails("auto"), spare=0) as hot, working(line, AssemblyScript(hot), attempts=1, poll=0.1):
+            await line.send("export function handle(input: string): string { return input; }")
+
+            async def begun_thrice() -> bool:
+                return len(await line.results()) >= 3
+
+            await line.until(begun_thrice)
+            assert {one["type"] for one in await line.results()} == {"STARTED"}
+
+            away.undo()
+            (result,) = await line.finished()
+
+    assert result["status"] == "READY"
 
 
 async def suspended_build(line: Line, service: psutil.Process) -> list[psutil.Process]:
