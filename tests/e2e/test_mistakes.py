@@ -41,6 +41,13 @@ def refusal(platform: Platform, method: str, path: str, **request: Any) -> tuple
         ({**GOOD, "limits": {"speed": 1}}, "limits.speed"),
         ({**GOOD, "limits": []}, "limits"),
         ({**GOOD, "colour": "red"}, "colour"),
+        # A function is one source, and how it is compiled is Kiln's business.
+        ({**GOOD, "files": {"asconfig.json": "{}"}}, "files"),
+        ({**GOOD, "asconfig.json": "{}"}, "asconfig.json"),
+        ({**GOOD, "sources": {"../x": "a"}}, "sources"),
+        ({**GOOD, "path": "../../etc/passwd"}, "path"),
+        ({**GOOD, "flags": ["--transform", "./evil.mjs"]}, "flags"),
+        ({**GOOD, "source": {"build.zig": "a", "function.zig": "b"}}, "source"),
         ({**GOOD, "compile_error": "x"}, "compile_error"),
         ({**GOOD, "id": "x"}, "id"),
     ],
