@@ -1,4 +1,4 @@
-"""python -m bench [--quick] [compiling] [executing]: measures all, or what is named, on a platform of its own."""
+"""python -m bench [--quick] [bombs] [compiling] [executing]: measures all, or what is named, on a platform of its own."""
 
 import argparse
 from collections.abc import Callable
@@ -6,11 +6,12 @@ from typing import Final
 
 import httpx
 
-from bench import compiling, executing
+from bench import bombs, compiling, executing
 from bench.platform import running
 
 # Name → what it measures, rounds, rounds with --quick.
 _ALL: Final[dict[str, tuple[Callable[[httpx.Client, int], str], int, int]]] = {
+    "bombs": (bombs.measure, 30, 5),
     "compiling": (compiling.measure, 20, 3),
     "executing": (executing.measure, 500, 50),
 }

@@ -172,6 +172,12 @@ async def test_asc_makes_the_same_module_in_every_jail(jail: Jail) -> None:
     assert modules[0] == modules[1]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="of root alone")
+async def test_among_the_hosts_files_no_compiler_is_roots() -> None:
+    with pytest.raises(JailUnavailable, match="as root"):
+        await run(["/usr/bin/true"], LIMITS, jail=Jail("landlock", uid=None))
+
+
 async def test_where_there_is_no_jail_nothing_is_compiled_and_the_way_out_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(seccomp, "supported", lambda: False)
     async with HotProcesses(Jails("auto"), spare=0) as hot:
