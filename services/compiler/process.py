@@ -313,7 +313,7 @@ def usage(pid: int) -> Usage:
 
 def yield_to_others(pid: int, niceness: int) -> None:
     """Has a process and its descendants be so much nicer than at their start, as far as that could be taken back."""
-    for process in _tree(pid):
+    for process in _quick_tree(pid):
         # Where the kernel groups processes by session, only their group's niceness counts for other sessions. Anybody may set it.
         with contextlib.suppress(OSError), open(f"/proc/{process.pid}/autogroup", "w", encoding="ascii") as group:
             group.write(str(niceness))

@@ -19,7 +19,7 @@ from services.compiler.languages.prepared import Prepared, digest
 from services.compiler.languages.rust.crates import CODE, EDITION, USABLE, crates, search
 from services.compiler.languages.rust.diagnostics import Finding, diagnostic, findings
 from services.compiler.languages.rust.toolchain import Installed, find
-from services.compiler.languages.verdicts import at, at_top, crashed, storable
+from services.compiler.languages.verdicts import at, at_top, crashed, not_said, storable
 
 _FILE: Final = "function.rs"
 # The macros of the crate are those that print: here they write to the log.
@@ -109,7 +109,7 @@ class Rust:
             raise ToolchainUnavailable(f"the Rust compiler is not installed: {_NOT_PREPARED if installed else _HINT}")
         text = source.decode()
         ran = await self._compiler(installed).run(_recipe(installed, text), text, bounds)
-        return ran if isinstance(ran, Failed) else _outcome(ran, text, installed)
+        return ran if isinstance(ran, Failed) else _outcome(ran, text, installed, bounds)
 
     def _compiler(self, installed: Installed) -> FreshCompiler:
         """The jail of a toolchain that may have come, or have been replaced, while the service runs."""
@@ -125,7 +125,7 @@ def _recipe(installed: Installed, source: str) -> Recipe:
     return Recipe({_FILE: source + _ADAPTER}, (command,), "function.wasm")
 
 
-def _outcome(ran: Ran, source: str, installed: Installed) -> Compiled | Failed:
+def _outcome(ran: Ran, source: str, installed: Installed, bounds: Bounds) -> Compiled | Failed:
     found = findings(ran.said)
     if any("internal compiler error" in one.level for one in found):
         return crashed("Rust", source)
@@ -133,7 +133,8 @@ def _outcome(ran: Ran, source: str, installed: Installed) -> Compiled | Failed:
     shown = tuple(known for one in _told(found, source) if (known := _diagnostic(one, source, hide)))
     if ran.status == 0:
         return Compiled(ran.artifact, KILN, shown)
-    return Failed("COMPILE_ERROR", shown) if any(one.severity == "ERROR" for one in shown) else crashed("Rust", source)
+    is_said = any(one.severity == "ERROR" for one in shown)
+    return Failed("COMPILE_ERROR", shown) if is_said else not_said("Rust", ran.status, ran.said, bounds, source)
 
 
 def _told(found: Sequence[Finding], source: str) -> Sequence[Finding]:

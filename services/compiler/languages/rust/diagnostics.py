@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from services.compiler.languages import Diagnostic, Severity
-from services.compiler.languages.verdicts import excerpt, storable
+from services.compiler.languages.verdicts import excerpt, plain
 
 MAX_DIAGNOSTICS: Final = 100
 _MAX_MESSAGE_CHARACTERS: Final = 4_000
@@ -139,8 +139,8 @@ def diagnostic(finding: Finding, source: str, *, file: str, hide: Sequence[str] 
         column=column,
         end_line=end_line,
         end_column=end_column,
-        code=finding.code and storable(finding.code),
-        message=storable(message[:_MAX_MESSAGE_CHARACTERS]),
+        code=finding.code and plain(finding.code),
+        message=plain(message[:_MAX_MESSAGE_CHARACTERS]),
         excerpt=excerpt(source, line),
     )
 
@@ -149,8 +149,10 @@ def _place(span: Span | None, lines: Sequence[str]) -> tuple[int, int, int | Non
     """A place in what the user wrote: what is not closed is missed behind its end."""
     if span is None:
         return 1, 1, None, None
-    if span.place[0] <= len(lines):
-        return span.place
+    line, column, end_line, end_column = span.place
+    if line <= len(lines):
+        # What is never closed ends where the adapter does.
+        return (line, column, end_line, end_column) if end_line and end_line <= len(lines) else (line, column, None, None)
     last = max((number for number, line in enumerate(lines, 1) if line.strip()), default=1)
     column = len(lines[last - 1].rstrip()) + 1
     return last, column, last, column
