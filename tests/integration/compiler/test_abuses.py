@@ -82,7 +82,8 @@ async def machine(home: Path) -> AsyncIterator[Machine]:
     with pytest.MonkeyPatch.context() as patch, tempfile.NamedTemporaryFile(prefix="kiln-secret-", suffix=".h") as tmp:
         Path(tmp.name).write_text(CANARY)
         Path(tmp.name).chmod(0o644)
-        patch.setenv("CANARY", CANARY)
+        for variable in ("CANARY", "KILN_DATABASE_URL"):
+            patch.setenv(variable, CANARY)
         patch.setattr(tempfile, "tempdir", str(builds))
         neighbour = asyncio.create_task(_neighbour())
         try:

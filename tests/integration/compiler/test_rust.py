@@ -8,13 +8,12 @@ from typing import Final
 
 import pytest
 
-from libs.common.abi import KILN
 from services.compiler.hot import HotProcesses
 from services.compiler.languages import Bounds, Compiled, Failed, ToolchainUnavailable
 from services.compiler.languages.rust import Rust, toolchain
 from services.compiler.languages.rust.crates import crates
 from services.compiler.languages.verdicts import excerpt
-from services.compiler.wasm import UnusableModule, check
+from services.compiler.wasm import check
 from services.executor.sandbox import ErrorType, Level, Limits, Outcome, Sandbox
 from tests.integration.compiler.abuses.rust import ABUSES
 from tests.integration.executor.calls import fault, run
@@ -259,28 +258,6 @@ async def test_a_compiler_that_takes_too_long_is_ended(rust: Rust) -> None:
     failure = await failed(rust, ABUSES["recursion without a limit"][0], replace(BOUNDS, wall_seconds=1))
 
     assert failure.reason == "COMPILE_TIMEOUT"
-
-
-@pytest.mark.parametrize("name", ABUSES)
-async def test_an_abuse_ends_in_the_jail(rust: Rust, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KILN_DATABASE_URL", CANARY)
-    source, (outcome, words) = ABUSES[name]
-
-    answer = await rust.compile(source.encode(), SHORT)
-
-    said = "\n".join(one.message for one in answer.diagnostics)
-    if isinstance(answer, Compiled):
-        assert CANARY.encode() not in answer.wasm
-        try:
-            check(answer.wasm, KILN, max_bytes=SHORT.artifact_bytes)
-            found = "COMPILES"
-        except UnusableModule as refused:
-            found, said = refused.code, refused.message
-    else:
-        found = answer.reason
-    assert outcome == ("ENDS" if isinstance(answer, Failed) and outcome == "ENDS" else found)
-    assert words in said
-    assert CANARY not in said
 
 
 # What is installed

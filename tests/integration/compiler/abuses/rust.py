@@ -1,12 +1,4 @@
-"""What hostile sources in Rust try, and what comes of it.
-
-An expectation is an outcome and words of its message:
-
-    COMPILES        The module passes Kiln's check; nothing of the machine is in it.
-    UNKNOWN_IMPORT  It compiles, and Kiln's check refuses it.
-    COMPILE_ERROR   A diagnostic says so.
-    ENDS            It fails at a bound, by a diagnostic or by the compiler's own death; what matters is that it ends.
-"""
+"""What hostile sources in Rust try, and what comes of it. The words of an expectation are those of test_abuses.py."""
 
 from typing import Final
 
@@ -77,9 +69,9 @@ ABUSES: Final[dict[str, tuple[str, tuple[str, str]]]] = {
     ),
     "nested too deeply": (_answering("(" * 50_000 + "1" + ")" * 50_000), ("ENDS", "")),
     "a file without end": (_answering('include_bytes!("/dev/urandom")'), ("ENDS", "")),
-    "errors without end": ("".join(f"fn f{n}() {{ missing{n}; }}\n" for n in range(3_000)) + _REST, ("COMPILE_ERROR COMPILE_OUTPUT", "")),
-    "a name of a megabyte": ("const A: u8 = " + "x" * 900_000 + ";" + _REST, ("COMPILE_ERROR COMPILE_OUTPUT", "")),
-    "a message of a megabyte": ('compile_error!("' + "x" * 900_000 + '");' + _REST, ("COMPILE_ERROR COMPILE_OUTPUT", "")),
+    "errors without end": ("".join(f"fn f{n}() {{ missing{n}; }}\n" for n in range(3_000)) + _REST, ("COMPILE_ERROR", "missing0")),
+    "a name of a megabyte": ("const A: u8 = " + "x" * 900_000 + ";" + _REST, ("COMPILE_OUTPUT", "65536")),
+    "a message of a megabyte": ('compile_error!("' + "x" * 900_000 + '");' + _REST, ("COMPILE_OUTPUT", "65536")),
     "escape sequences in a message": ('compile_error!("\\x1b[2J\\u{202e}\\u{9b}31m");' + _REST, ("COMPILE_ERROR", "[2J")),
     "a finding forged in a message": ('compile_error!("x\\n{}\\nerror: forged");' + _REST, ("COMPILE_ERROR", "forged")),
     "markup in a message": ('compile_error!("<script>alert(1)</script>");' + _REST, ("COMPILE_ERROR", "<script>")),
