@@ -1,8 +1,8 @@
 """Diagnostics in the form of GNU's tools, `file:line:column: severity: message`, as clang, Go and Zig print them.
 
 A finding may lie in a file that the user has never seen, such as a header of the standard library. It is shown at the place in the user's
-own file that led there: the first one that its notes name, or the line that included that header. Where nothing in the user's file led
-there it follows from another error, and is shown only when there is none.
+own file that led there: the first one that its notes name, or the line that included that header, or else where that is declared which
+it is about. Where nothing in the user's file led there it follows from another error, and is shown only when there is none.
 
 Source: the section on formatting error messages of the GNU coding standards; clang's options -fdiagnostics-print-source-range-info,
 which puts `{line:column-line:column}` before the severity, and -fdiagnostics-show-category=name, which puts `[-Wflag,Category]` at the end.
@@ -22,10 +22,12 @@ _MAX_MESSAGE_CHARACTERS: Final = 4_000
 _MAX_FOREIGN_NOTES: Final = 2
 
 # Go leaves the column out where a directive of the user moved the line.
+# Zig sets in what it says of an error that has no place of its own.
 _FINDING: Final = re.compile(
-    r"(?:\./)?(?P<file>[^\s:][^:\t]*):(?P<line>\d{1,9}):(?:(?P<column>\d{1,9}):)?(?P<ranges>(?:\{[\d:-]+\})*:?)\s"
+    r"(?:    )?(?:\./)?(?P<file>[^\s:][^:\t]*):(?P<line>\d{1,9}):(?:(?P<column>\d{1,9}):)?(?P<ranges>(?:\{[\d:-]+\})*:?)\s"
     r"(?:(?P<severity>fatal error|error|warning|note|remark): )?(?P<message>.*)"
 )
+_UNPLACED: Final = re.compile(r"error: (?P<message>.*)")
 _INCLUDED: Final = re.compile(r"In file included from (?P<file>[^:]+):(?P<line>\d{1,9})[:,]")
 _REFERENCE: Final = re.compile(r"    \S.*: (?P<file>[^\s:]+):(?P<line>\d{1,9}):(?P<column>\d{1,9})")
 _RANGE: Final = re.compile(r"\{(\d{1,9}):(\d{1,9})-(\d{1,9}):(\d{1,9})\}")
@@ -40,6 +42,7 @@ class _Finding:
     Attributes:
         place: Line and column in the user's file, column in bytes; None while it is not known.
         included: The same of the line that included the header which it lies in.
+        declared: The same of a declaration that its notes name.
         ends: Ranges of characters that the finding is about, all in the file of the finding.
     """
 
@@ -47,6 +50,7 @@ class _Finding:
     message: list[str]
     place: tuple[int, int] | None
     included: tuple[int, int] | None = None
+    declared: tuple[int, int] | None = None
     ends: Sequence[tuple[int, ...]] = ()
     notes: list[str] = field(default_factory=list)
 
@@ -62,7 +66,7 @@ def diagnostics_of(said: str, source: str, *, file: str, hide: Sequence[str] = (
     """
     lines = source.split("\n")
     found = list(_findings(said.splitlines(), file, len(lines)))
-    placed = [one for one in found if one.place or one.included]
+    placed = [one for one in found if one.place or one.included or one.declared]
     findings = _first(placed if any(one.severity == "ERROR" for one in placed) else found)
     return tuple(_diagnostic(one, source, lines, hide) for one in findings)
 
@@ -81,13 +85,15 @@ def _findings(said: Iterable[str], file: str, last_line: int) -> Iterator[_Findi
             is_there = found["file"] == file and 0 < int(found["line"]) <= last_line
             place = (int(found["line"]), int(found["column"] or 1)) if is_there else None
             if found["severity"] == "note" and current:
-                current.place = current.place or place
-                if place or len(current.notes) < _MAX_FOREIGN_NOTES:
-                    current.notes.append(_note(found["message"], place))
+                _add_note(current, _CODE.sub("", found["message"]), place)
                 continue
             if current:
                 yield current
             current, included = _new_finding(found, place, included), None
+        elif unplaced := _UNPLACED.fullmatch(text):
+            if current:
+                yield current
+            current, included = _Finding("ERROR", [unplaced["message"]], None), None
         elif header := _INCLUDED.fullmatch(text):
             included = (int(header["line"]), 1) if header["file"] == file else included
         elif current and (reference := _REFERENCE.fullmatch(text)):
@@ -101,16 +107,20 @@ def _findings(said: Iterable[str], file: str, last_line: int) -> Iterator[_Findi
 
 def _new_finding(found: "re.Match[str]", place: tuple[int, int] | None, included: tuple[int, int] | None) -> _Finding:
     ends = [tuple(map(int, numbers.groups())) for numbers in _RANGE.finditer(found["ranges"])] if place else []
-    return _Finding(_SEVERITIES.get(found["severity"], "ERROR"), [found["message"]], place, included, ends)
+    return _Finding(_SEVERITIES.get(found["severity"], "ERROR"), [found["message"]], place, included, ends=ends)
 
 
-def _note(message: str, place: tuple[int, int] | None) -> str:
-    where = f" (line {place[0]})" if place else ""
-    return f"note: {_CODE.sub('', message)}{where}"
+def _add_note(finding: _Finding, message: str, place: tuple[int, int] | None) -> None:
+    if message.endswith("declared here"):
+        finding.declared = finding.declared or place
+    else:
+        finding.place = finding.place or place
+    if place or len(finding.notes) < _MAX_FOREIGN_NOTES:
+        finding.notes.append(f"note: {message} (line {place[0]})" if place else f"note: {message}")
 
 
 def _diagnostic(one: _Finding, source: str, lines: Sequence[str], hide: Sequence[str]) -> Diagnostic:
-    line, column = one.place or one.included or (1, 1)
+    line, column = one.place or one.included or one.declared or (1, 1)
     code = _CODE.search(one.message[0])
     message = "\n".join([_CODE.sub("", one.message[0]), *one.message[1:], *one.notes])
     for folder in hide:

@@ -77,6 +77,31 @@ def test_a_reference_of_zigs_leads_to_the_source() -> None:
     assert places("/lib/std.zig:7:9: error: no\nreferenced by:\n    handle: f.c:4:5") == [(4, 5)]
 
 
+def test_a_reference_says_more_than_where_something_is_declared() -> None:
+    said = "/lib/std.zig:7:9: error: no\nf.c:2:1: note: struct declared here\n"
+
+    assert places(f"{said}referenced by:\n    handle: f.c:4:5") == [(4, 5)]
+    assert places(said) == [(2, 1)]
+
+
+def test_an_error_without_a_place_lies_where_its_notes_say() -> None:
+    said = (
+        "error: dependency loop with length 2\n    f.c:2:5: note: a needs b here\n    int a;\n        ^\n"
+        "    referenced by:\n        handle: f.c:4:5\n    f.c:3:6: note: b needs a here\n    note: break the loop"
+    )
+
+    [one] = read(said)
+
+    assert (one.severity, one.line, one.column) == ("ERROR", 2, 5)
+    assert one.message == "dependency loop with length 2\nnote: a needs b here (line 2)\nnote: b needs a here (line 3)"
+
+
+def test_an_error_without_any_place_lies_at_the_top() -> None:
+    [one] = read("error: no")
+
+    assert (one.severity, one.line, one.column, one.message) == ("ERROR", 1, 1, "no")
+
+
 def test_lines_that_begin_with_a_tab_go_on() -> None:
     [one] = read("f.c:2:5: error: not enough\n\thave (int)\n\twant (int, int) [code]")
 
