@@ -27,7 +27,8 @@ def at(name: str, message: str, source: str, *, code: str | None = None, after: 
     found = re.compile(rf"\b{re.escape(name)}\b").search(source, after)
     if not found:
         return at_top(message, source, code=code)
-    line, column = source.count("\n", 0, found.start()) + 1, found.start() - source.rfind("\n", 0, found.start())
+    before = source.removeprefix("\ufeff")[: found.start() - source.startswith("\ufeff")]
+    line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
     return Diagnostic("ERROR", line, column, line, column + len(name), code, plain(message), excerpt(source, line))
 
 
