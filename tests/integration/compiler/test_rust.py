@@ -254,6 +254,20 @@ async def test_a_module_that_is_too_large_is_refused(rust: Rust) -> None:
     assert failure.reason == "COMPILE_OUTPUT"
 
 
+@pytest.mark.parametrize(
+    ("source", "output_bytes", "words"),
+    [
+        ("#[no_mangle]\npub static BIG: [u8; 100 << 20] = [7; 100 << 20];\n" + body("todo!()"), 1 << 18, "large array"),
+        (body("Ok(nope)"), 100, "said more than 100 bytes"),
+    ],
+)
+async def test_a_compiler_that_was_cut_off_is_no_crash(rust: Rust, source: str, output_bytes: int, words: str) -> None:
+    failure = await failed(rust, source, replace(BOUNDS, output_bytes=output_bytes))
+
+    assert failure.reason == "COMPILE_OUTPUT"
+    assert words in failure.diagnostics[0].message
+
+
 async def test_a_compiler_that_takes_too_long_is_ended(rust: Rust) -> None:
     failure = await failed(rust, ABUSES["recursion without a limit"][0], replace(BOUNDS, wall_seconds=1))
 

@@ -133,8 +133,9 @@ def _outcome(ran: Ran, source: str, installed: Installed, bounds: Bounds) -> Com
     shown = tuple(known for one in _told(found, source) if (known := _diagnostic(one, source, hide)))
     if ran.status == 0:
         return Compiled(ran.artifact, KILN, shown)
-    is_said = any(one.severity == "ERROR" for one in shown)
-    return Failed("COMPILE_ERROR", shown) if is_said else not_said("Rust", ran.status, ran.said, bounds, source)
+    if any(one.severity == "ERROR" for one in shown):
+        return Failed("COMPILE_ERROR", shown)
+    return not_said("Rust", ran.status, ran.said, bounds, source)
 
 
 def _told(found: Sequence[Finding], source: str) -> Sequence[Finding]:
