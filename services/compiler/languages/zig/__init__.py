@@ -20,7 +20,7 @@ _MODULE: Final = _FOLDER / "kiln.zig"
 _FILE: Final = "function.zig"
 _SIGNATURE: Final = "pub fn handle(allocator: std.mem.Allocator, input: []const u8) ![]const u8"
 _HINT: Final = "install the Python package ziglang, then run `python -m services.compiler.set_up`"
-# Checks stay in, so that a mistake ends the run with a message and not with anything.
+# Checks stay in, so that a mistake ends the run with a message and not with anything. The stack lies lowest in memory.
 _FLAGS: Final = (
     "-target",
     "wasm32-wasi",
@@ -29,10 +29,12 @@ _FLAGS: Final = (
     "-fno-error-tracing",
     "-fno-entry",
     "-fno-compiler-rt",
+    "--stack",
+    "1048576",
     "--color",
     "off",
 )
-_EXPORTS: Final = ("--export=kiln_alloc", "--export=handle", "-freference-trace=64")
+_EXPORTS: Final = ("--export=kiln_alloc", "--export=handle", "--export=__stack_pointer", "-freference-trace=64")
 _CACHES: Final = {"ZIG_GLOBAL_CACHE_DIR": "cache", "ZIG_LOCAL_CACHE_DIR": "local"}
 
 _NO_HANDLE: Final = re.compile(r"error: kiln: no handle$", re.MULTILINE)

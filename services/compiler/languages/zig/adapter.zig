@@ -7,7 +7,8 @@ extern "kiln" fn out_of_memory() noreturn;
 
 pub const panic = std.debug.FullPanic(panicked);
 
-pub const std_options: std.Options = .{ .logFn = logged };
+/// Every level is kept: nobody else could set one.
+pub const std_options: std.Options = .{ .logFn = logged, .log_level = .debug };
 
 comptime {
     if (!@hasDecl(function, "handle")) @compileError("kiln: no handle");
@@ -43,14 +44,13 @@ fn failed(err: anyerror) noreturn {
 }
 
 fn panicked(message: []const u8, _: ?usize) noreturn {
-    var buffer: [1024]u8 = undefined;
-    kiln.fail(std.fmt.bufPrint(&buffer, "panic: {s}", .{message}) catch message);
+    kiln.fail(std.fmt.allocPrint(std.heap.wasm_allocator, "panic: {s}", .{message}) catch message);
 }
 
 fn logged(comptime level: std.log.Level, comptime scope: @EnumLiteral(), comptime format: []const u8, args: anytype) void {
     const prefix = if (scope == .default) "" else @tagName(scope) ++ ": ";
-    var buffer: [4096]u8 = undefined;
-    const line = std.fmt.bufPrint(&buffer, prefix ++ format, args) catch buffer[0..];
+    const line = std.fmt.allocPrint(std.heap.wasm_allocator, prefix ++ format, args) catch out_of_memory();
+    defer std.heap.wasm_allocator.free(line);
     kiln.log(switch (level) {
         .debug => .debug,
         .info => .info,
