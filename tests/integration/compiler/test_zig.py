@@ -7,15 +7,183 @@ from typing import Final
 import pytest
 
 from services.compiler.hot import HotProcesses
-from services.compiler.languages import Compiled
+from services.compiler.languages import Bounds, Compiled
 from services.compiler.languages.zig import Zig
 from services.executor.sandbox import ErrorType, Limits, Sandbox
 from services.executor.sandbox.outcome import Level
-from tests.integration.compiler.compiling import MACHINE, Fault, answer, built, do, there
+from tests.integration.compiler.compiling import MACHINE, Fault, Mistake, answer, bounds, built, do, errors, expect, failed, there
 
 STD: Final = 'const std = @import("std");\n'
 EMPTY: Final = 'pub fn handle(_: @import("std").mem.Allocator, _: []const u8) ![]const u8 {\n    return "1";\n}\n'
+SIGNATURE: Final = "`pub fn handle(allocator: std.mem.Allocator, input: []const u8) ![]const u8`"
+MISSING: Final = f"The file does not define {SIGNATURE}, which Kiln calls."
 
+
+def body(statements: str) -> str:
+    """A function of these statements, which uses none of its parameters, from line 3 on."""
+    return f"{STD}pub fn handle(_: std.mem.Allocator, _: []const u8) ![]const u8 {{\n    {statements}\n}}\n"
+
+
+def handle(parameters: str, result: str) -> str:
+    """A handle of this type, in line 2, that does nothing."""
+    return f"{STD}pub fn handle({parameters}) {result} {{\n    unreachable;\n}}\n"
+
+
+MISTAKES: Final[Mapping[str, tuple[str, int, int, str]]] = {
+    "a missing semicolon": (body('return "1"'), 3, 15, "expected ';' after statement"),
+    "a missing bracket": (body("")[:-2], 4, 1, "expected statement, found 'EOF'"),
+    "an undeclared name": (body("return nope;"), 3, 12, "use of undeclared identifier 'nope'"),
+    "a wrong type": (body('const n: u32 = "x"; _ = n; return "1";'), 3, 20, "expected type 'u32', found '*const [1:0]u8'"),
+    "a wrong type in a constant that is used": (
+        'const n: u32 = "x";\n' + body("_ = n; return &.{};"),
+        1,
+        16,
+        "expected type 'u32', found '*const [1:0]u8'",
+    ),
+    "an unused variable": (body('const n = 1; return "1";'), 3, 11, "unused local constant"),
+    "an unused parameter": (f"{STD}pub fn handle(a: std.mem.Allocator, _: []const u8) ![]const u8 {{ unreachable; }}\n", 2, 15, "unused"),
+    "a variable that never varies": (body('var n: u32 = 1; _ = n; return "1";'), 3, 9, "note: consider using 'const' (line 3)"),
+    "a forgotten try": (
+        "fn fallible() !u32 {\n    return error.Nope;\n}\n" + body('const n: u32 = fallible(); _ = n; return "1";'),
+        6,
+        28,
+        "expected type 'u32', found '!u32'\nnote: cannot convert error union to payload type",
+    ),
+    "an error that the type does not have": (
+        body("return error.Nope;").replace(") ![]", ") error{Other}![]"),
+        3,
+        18,
+        "note: 'error.Nope' not a member of destination error set",
+    ),
+    "an unhandled case": (
+        "const Way = enum { up, down };\n" + body('const way: Way = .up; switch (way) { .up => {} } return "1";'),
+        4,
+        27,
+        "note: unhandled enumeration value: 'down' (line 1)",
+    ),
+    "a member that is not there": (body("return std.nope();"), 3, 15, "'std' has no member named 'nope'"),
+    "a missing argument of a format": (body('std.log.info("{s}", .{}); return "1";'), 3, 17, "too few arguments"),
+    "a mistake inside of an algorithm": (
+        "const P = struct { x: u32 };\n"
+        + body('var list = [_]P{.{ .x = 1 }};\n    std.mem.sort(P, &list, {}, std.sort.asc(P)); return "1";'),
+        5,
+        17,
+        "operator < not allowed for type 'function.P'\nnote: struct declared here (line 1)",
+    ),
+    "a mistake inside of a generic function of one's own": (
+        "fn total(it: anytype) u32 {\n    return it.nope();\n}\n" + body('_ = total(@as(u32, 1)); return "1";'),
+        2,
+        14,
+        "no field or member function named 'nope' in 'u32'",
+    ),
+    "a value that cannot be JSON": (
+        body("return std.json.Stringify.valueAlloc(std.heap.wasm_allocator, .{ .f = handle }, .{});"),
+        3,
+        41,
+        "Unable to stringify type 'fn (mem.Allocator, []const u8) ![]const u8'",
+    ),
+    "an overflow while compiling": (
+        body('const n: u8 = 255 + 1; _ = n; return "1";'),
+        3,
+        23,
+        "type 'u8' cannot represent integer value '256'",
+    ),
+    "a type that contains itself": (
+        "const A = struct { a: A };\n" + body('_ = @as(A, undefined); return "1";'),
+        1,
+        23,
+        "'function.A' depends on itself",
+    ),
+    "types that contain each other": (
+        "const A = struct { b: B };\nconst B = struct { a: A };\n" + body('_ = @as(A, undefined); return "1";'),
+        1,
+        23,
+        "dependency loop with length 2\n"
+        "note: type 'function.A' depends on type 'function.B' for field declared here (line 1)\n"
+        "note: type 'function.B' depends on type 'function.A' for field declared here (line 2)",
+    ),
+    "values that need each other": ("const a = b;\nconst b = a;\n" + body('_ = a; return "1";'), 1, 11, "dependency loop with length 2"),
+    "an instruction that is none": (body('asm volatile ("nope"); return "1";'), 3, 5, "<inline asm>:1:2: invalid instruction"),
+    "a variable that is nowhere": (
+        "extern var nope: u32;\n" + body('nope += 1; return if (nope == 0) "1" else "2";'),
+        1,
+        12,
+        "`nope` is declared but not defined.",
+    ),
+    "a variable that the linker cannot have": (f"{EMPTY}export var __stack_pointer: u32 = 1;\n", 1, 1, "invalid global symbol index"),
+    "an error of one's own": (body('@compileError("on purpose: " ++ "\u00e9");'), 3, 5, "on purpose: \u00e9"),
+    "an error that begins as Kiln's own": (body('@compileError("kiln: on purpose");'), 3, 5, "kiln: on purpose"),
+    "a log of the compiler's": (body('@compileLog(1); return "1";'), 3, 5, "found compile log statement"),
+    "another file": (body('_ = @import("other.zig"); return "1";'), 3, 17, 'unable to load "other.zig": FileNotFound'),
+    "a package": (body('_ = @import("zap"); return "1";'), 3, 17, "no module named 'zap' available within module 'function'"),
+    "a file of the machine's": (body('return @embedFile("/etc/passwd");'), 3, 23, "embed of file outside package path"),
+    "Kiln's own file": (body('_ = @import("../zig/kiln.zig"); return "1";'), 3, 17, "import of file outside module path"),
+    "the C library": (body('_ = std.c.malloc(1); return "1";'), 3, 14, "dependency on libc must be explicitly specified"),
+    "a thread": (
+        body('const t = try std.Thread.spawn(.{}, work, .{}); t.join(); return "1";') + "fn work() void {}\n",
+        3,
+        35,
+        "Cannot spawn thread when building in single-threaded mode",
+    ),
+    "no handle": ("pub fn main() void {}\n", 1, 1, MISSING),
+    "an empty file": ("", 1, 1, MISSING),
+    "a handle that is not public": (f"// handle\n{EMPTY.replace('pub fn', 'fn')}", 2, 4, MISSING),
+    "no handle, and something else": (
+        'comptime {\n    const n: u32 = "x";\n    _ = n;\n}\n',
+        1,
+        1,
+        MISSING,
+    ),
+    "a handle of one parameter": (
+        f"// handle\n{handle('_: []const u8', '![]const u8')}",
+        3,
+        8,
+        f"`handle` has type `fn ([]const u8) ![]const u8`; it must be {SIGNATURE}.",
+    ),
+    "a handle of another parameter": (
+        handle("_: std.mem.Allocator, _: []u8", "![]const u8"),
+        2,
+        8,
+        "`handle` has type `fn (mem.Allocator, []u8) ![]const u8`",
+    ),
+    "a handle of any parameters": (handle("_: anytype, _: anytype", "![]const u8"), 2, 8, "has type `fn (anytype, anytype) ![]const u8`"),
+    "a handle of another result": (
+        handle("_: std.mem.Allocator, _: []const u8", "!u32"),
+        2,
+        8,
+        "`handle` has type `fn (mem.Allocator, []const u8) !u32`",
+    ),
+    "a handle of no result": (
+        handle("_: std.mem.Allocator, _: []const u8", "void"),
+        2,
+        8,
+        "has type `fn (mem.Allocator, []const u8) void`",
+    ),
+    "a handle that may have no result": (handle("_: std.mem.Allocator, _: []const u8", "?[]const u8"), 2, 8, f"it must be {SIGNATURE}"),
+    "a handle of a struct": (handle("_: std.mem.Allocator, _: []const u8", "!struct { x: u32 }"), 2, 8, f"it must be {SIGNATURE}"),
+    "a handle that is no function": ("pub const handle = 3;\n", 1, 11, "`handle` has type `comptime_int`"),
+    "a handle that points to a function": (EMPTY.replace("handle", "real") + "pub const handle = &real;\n", 4, 11, "has type `*const fn ("),
+    "two functions of a name": (EMPTY + EMPTY, 1, 8, "duplicate struct member name 'handle'\nnote: duplicate name here (line 4)"),
+    "a name of Kiln's": (f"{EMPTY}export fn kiln_alloc() void {{}}\n", 4, 1, "`kiln_alloc` is a name of Kiln's own"),
+    "an exported handle beside it": (
+        EMPTY + 'comptime {\n    @export(&other, .{ .name = "handle" });\n}\nfn other() callconv(.c) void {}\n',
+        5,
+        5,
+        "`handle` is a name of Kiln's own",
+    ),
+    "an error behind wide characters": (body('_ = "\U0001f600\u00e9"; return nope;'), 3, 22, "'nope'"),
+    "an error behind tabs and line ends of Windows": (
+        "\r\n" + EMPTY.replace("    return", "\t\treturn").replace('"1"', "nope").replace("\n", "\r\n"),
+        3,
+        10,
+        "'nope'",
+    ),
+    "an error behind a byte order mark": ("\ufeffconst n = nope;\n" + EMPTY, 1, 11, "'nope'"),
+    "a handle behind a byte order mark": ("\ufeffpub const handle = 3;", 1, 11, "`handle` has type `comptime_int`"),
+    "an error in a last line without an end": (EMPTY + "const n = nope; // here", 4, 11, "'nope'"),
+    "a control character": (EMPTY + "// \x1b[31m\n", 4, 4, r"comment contains invalid byte: '\x1b'"),
+    "NUL": (EMPTY + "\0", 3, 2, "invalid token"),
+}
 
 FAULTS: Final[Mapping[str, Fault]] = {
     "an error": ("return error.NoSuchCustomer;", ErrorType.ABORT, "NoSuchCustomer"),
@@ -154,6 +322,23 @@ async def test_the_starter_greets(zig: Zig, sandbox: Sandbox) -> None:
     assert outcome.output == b'{"message":"Hello, Kiln!"}'
 
 
+@pytest.mark.parametrize("mistake", MISTAKES)
+async def test_it_is_told_where_there_is(zig: Zig, mistake: str) -> None:
+    source, line, column, words = MISTAKES[mistake]
+    told: Mistake = (source, line, column, None, words)
+
+    await expect(zig, told)
+
+
+async def test_what_else_is_wrong_is_told_beside_a_missing_handle(zig: Zig) -> None:
+    outcome = await failed(zig, MISTAKES["no handle, and something else"][0])
+
+    assert [(one.line, one.message.splitlines()[0]) for one in errors(outcome)] == [
+        (1, MISSING),
+        (2, "expected type 'u32', found '*const [1:0]u8'"),
+    ]
+
+
 @pytest.mark.parametrize(
     "source",
     [
@@ -238,6 +423,57 @@ async def test_two_megabytes_are_enough_for_a_small_function(zig: Zig, sandbox: 
     outcome = await answer(sandbox, await built(zig, zig.starter), limits=Limits(memory_mb=2))
 
     assert outcome.output == b'{"message":"Hello, world!"}'
+
+
+@pytest.mark.parametrize(
+    ("source", "limits", "reason", "words"),
+    [
+        pytest.param(
+            "const data: [20 << 20]u8 = @splat(1);\n" + EMPTY.replace('"1"', "&data"),
+            bounds(),
+            "COMPILE_OUTPUT",
+            "module has 2",
+            id="a large module",
+        ),
+        pytest.param("export var data: [600 << 20]u8 = undefined;\n" + EMPTY, bounds(), "COMPILE_OUTPUT", "large array", id="a large file"),
+        pytest.param(
+            "export var data: [60 << 20]u8 = @splat(1);\n" + EMPTY, bounds(memory_bytes=400 << 20), "COMPILE_MEMORY", "400 MiB", id="memory"
+        ),
+        pytest.param(
+            "comptime {\n    @setEvalBranchQuota(4_000_000_000);\n    var n: u64 = 0;\n    while (true) n += 1;\n}\n" + EMPTY,
+            bounds(wall_seconds=2),
+            "COMPILE_TIMEOUT",
+            "2 seconds",
+            id="time",
+        ),
+        pytest.param(
+            "const n = nope;\n" + EMPTY,
+            bounds(output_bytes=10),
+            "COMPILE_OUTPUT",
+            "The compiler said more than 10 bytes",
+            id="words",
+        ),
+        pytest.param(f"const n = {'(' * 100_000};\n{EMPTY}", bounds(), "COMPILER_CRASHED", "The Zig compiler crashed", id="a crash"),
+    ],
+)
+async def test_a_build_passes_a_bound_and_names_it(zig: Zig, source: str, limits: Bounds, reason: str, words: str) -> None:
+    outcome = await failed(zig, source, limits)
+
+    assert outcome.reason == reason
+    assert words in outcome.diagnostics[0].message
+    assert (outcome.diagnostics[0].line, outcome.diagnostics[0].column) == (1, 1)
+
+
+async def test_an_error_that_is_said_twice_is_told_once(zig: Zig) -> None:
+    outcome = await failed(zig, MISTAKES["a variable that is nowhere"][0])
+
+    assert len(outcome.diagnostics) == 1
+
+
+async def test_errors_without_number_are_cut_to_a_few(zig: Zig) -> None:
+    outcome = await failed(zig, "".join(f"const n{number} = nope{number};\n" for number in range(5000)) + EMPTY)
+
+    assert 20 <= len(errors(outcome)) <= 100
 
 
 async def test_a_megabyte_of_comments_compiles(zig: Zig) -> None:

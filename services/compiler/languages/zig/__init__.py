@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -37,9 +38,17 @@ _FLAGS: Final = (
 _EXPORTS: Final = ("--export=kiln_alloc", "--export=handle", "--export=__stack_pointer", "-freference-trace=64")
 _CACHES: Final = {"ZIG_GLOBAL_CACHE_DIR": "cache", "ZIG_LOCAL_CACHE_DIR": "local"}
 
-_NO_HANDLE: Final = re.compile(r"error: kiln: no handle$", re.MULTILINE)
-_OTHER_HANDLE: Final = re.compile(r"error: kiln: handle is (?P<type>.*)$", re.MULTILINE)
-_ASSEMBLY: Final = re.compile(r"^error: <inline asm>:(?P<words>\d+:\d+: .*)$", re.MULTILINE)
+# As the adapter says it.
+_NO_HANDLE: Final = re.compile(r"adapter\.zig:\d+:\d+: error: kiln: no handle$", re.MULTILINE)
+_OTHER_HANDLE: Final = re.compile(r"adapter\.zig:\d+:\d+: error: kiln: handle is (?P<type>.*)$", re.MULTILINE)
+_OWN: Final = ("kiln: no handle", "kiln: handle is ")
+_HANDLE: Final = re.compile(r"\b(?:fn|const|var)\s+handle\b")
+_TAKEN: Final = re.compile(r"exported symbol collision: (?P<name>kiln_alloc|handle)$", re.MULTILINE)
+_ASSEMBLER: Final = "<inline asm>"
+# It names a file of the build before it says what is wrong.
+_LINKER: Final = re.compile(r"wasm-ld: (?:[^:]*: )?(?P<words>(?:undefined symbol: (?P<name>\S+))?.*)")
+# The errors of a function whose type does not list them, as types name them.
+_INFERRED: Final = re.compile(r'@typeInfo\(@typeInfo\(@TypeOf\([^()\n]*\)\)\.@"fn"\.return_type\.\?\)\.error_union\.error_set(?=!)')
 
 _STARTER: Final = """\
 const std = @import("std");
@@ -117,9 +126,10 @@ def _command(file: str, artifact: str) -> list[str]:
 
 
 def _outcome(ran: Ran, source: str, bounds: Bounds) -> Compiled | Failed:
-    own = _about_handle(ran.said, source) or _about_assembly(ran.said, source)
+    said = _INFERRED.sub("", ran.said)
     hidden = [str((zig() or Path("/")).parent / "lib"), str(_FOLDER)]
-    found = own or diagnostics_of(ran.said, source, file=_FILE, hide=hidden)
+    others = [one for one in diagnostics_of(said, source, file=_FILE, hide=hidden) if not one.message.startswith(_OWN)]
+    found = tuple(dict.fromkeys([*_about_handle(said, source), *(_plain(one, source) for one in others)]))
     if ran.status == 0:
         return Compiled(ran.artifact, KILN, found)
     return Failed("COMPILE_ERROR", found) if found else not_said("Zig", ran.status, ran.said, bounds, source)
@@ -128,12 +138,21 @@ def _outcome(ran: Ran, source: str, bounds: Bounds) -> Compiled | Failed:
 def _about_handle(said: str, source: str) -> tuple[Diagnostic, ...]:
     """What the adapter found wrong with the user's `handle`, in words for the user."""
     if _NO_HANDLE.search(said):
-        return (at_top(f"The file does not define `{_SIGNATURE}`, which Kiln calls.", source),)
-    if other := _OTHER_HANDLE.search(said):
-        return (at("handle", f"`handle` has type `{other['type']}`; it must be `{_SIGNATURE}`.", source),)
-    return ()
+        message = f"The file does not define `{_SIGNATURE}`, which Kiln calls."
+    elif other := _OTHER_HANDLE.search(said):
+        message = f"`handle` has type `{other['type']}`; it must be `{_SIGNATURE}`."
+    else:
+        return ()
+    # There may be one that is not public.
+    defined = _HANDLE.search(source)
+    return (at("handle", message, source, after=defined.start()) if defined else at_top(message, source),)
 
 
-def _about_assembly(said: str, source: str) -> tuple[Diagnostic, ...]:
-    """What the assembler found, whose places are in the assembly and not in the file."""
-    return tuple(at_top(f"in inline assembly: {one['words']}", source) for one in _ASSEMBLY.finditer(said))
+def _plain(one: Diagnostic, source: str) -> Diagnostic:
+    """A finding in words for the user, and at its place where the compiler did not say it."""
+    if taken := _TAKEN.match(one.message):
+        return replace(one, message=f"`{taken['name']}` is a name of Kiln's own; what is exported needs another name.")
+    if linking := _LINKER.match(one.message):
+        name = linking["name"]
+        return at(name, f"`{name}` is declared but not defined.", source) if name else at_top(linking["words"], source)
+    return at("asm", one.message, source) if one.message.startswith(_ASSEMBLER) else one

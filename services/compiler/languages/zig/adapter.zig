@@ -13,6 +13,7 @@ pub const std_options: std.Options = .{ .logFn = logged, .log_level = .debug };
 comptime {
     if (!@hasDecl(function, "handle")) @compileError("kiln: no handle");
     if (!fits(@TypeOf(function.handle))) @compileError("kiln: handle is " ++ @typeName(@TypeOf(function.handle)));
+    @export(&run, .{ .name = "handle" });
 }
 
 fn fits(comptime Found: type) bool {
@@ -20,7 +21,22 @@ fn fits(comptime Found: type) bool {
         .@"fn" => |it| it,
         else => return false,
     };
-    return found.param_types.len == 2 and found.param_types[0] == std.mem.Allocator and found.param_types[1] == []const u8;
+    const is_called = found.param_types.len == 2 and found.param_types[0] == std.mem.Allocator and found.param_types[1] == []const u8;
+    return is_called and (found.return_type == null or answers(found.return_type.?));
+}
+
+/// Whether there are bytes in it.
+fn answers(comptime Result: type) bool {
+    return switch (@typeInfo(Result)) {
+        .error_union => |it| answers(it.payload),
+        .pointer => |it| switch (it.size) {
+            .slice => it.child == u8,
+            .one => @typeInfo(it.child) == .array and @typeInfo(it.child).array.child == u8,
+            else => false,
+        },
+        .noreturn => true,
+        else => false,
+    };
 }
 
 /// Memory is never given back: each call has an instance of its own.
@@ -29,7 +45,7 @@ export fn kiln_alloc(size: usize) ?[*]u8 {
     return memory.ptr;
 }
 
-export fn handle(pointer: [*]const u8, size: usize) u64 {
+fn run(pointer: [*]const u8, size: usize) callconv(.c) u64 {
     const outcome = function.handle(std.heap.wasm_allocator, pointer[0..size]);
     const output: []const u8 = switch (@typeInfo(@TypeOf(outcome))) {
         .error_union => outcome catch |err| failed(err),
