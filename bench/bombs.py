@@ -69,8 +69,7 @@ def _beside(client: httpx.Client, language: str, load: str, rounds: int, numbers
     with _others(client, language, load, numbers):
         for _ in range(rounds):
             began = time.perf_counter()
-            if _build(client, "assemblyscript", _TYPESCRIPT, next(numbers)) != "READY":
-                raise SystemExit("an innocent source was not built")
+            _build(client, "assemblyscript", _TYPESCRIPT, next(numbers), wanted="READY")
             times.append(time.perf_counter() - began)
             time.sleep(_PAUSE_SECONDS)
     return times
@@ -97,12 +96,18 @@ def _others(client: httpx.Client, language: str, source: str, numbers: Iterator[
             thread.join()
 
 
-def _build(client: httpx.Client, language: str, source: str, number: int) -> str:
-    """How the build of a source ends."""
+def _build(client: httpx.Client, language: str, source: str, number: int, *, wanted: str = "") -> None:
+    """Builds a source, to its end.
+
+    Raises:
+        SystemExit: It ended in another way than was wanted.
+    """
     body = {"name": f"bombs-{number}", "language": language, "source": source.format(number=number)}
     client.post("/functions", json=body).raise_for_status()
     while True:
-        status = str(client.get(f"/functions/bombs-{number}").raise_for_status().json()["status"])
-        if status in ("READY", "FAILED"):
-            return status
+        function = client.get(f"/functions/bombs-{number}").raise_for_status().json()
+        if function["status"] in ("READY", "FAILED"):
+            break
         time.sleep(0.005)
+    if wanted and function["status"] != wanted:
+        raise SystemExit(f"an innocent source was not built: {function['compileError']}")

@@ -19,7 +19,7 @@ from typing import Any, Final, Self
 from libs.common.logs import logger
 from services.compiler.jail import Jail, JailUnavailable
 from services.compiler.jails import Jails
-from services.compiler.process import SHORT_SECONDS, Limit, Limits, Usage, kill, signal_tree, started, usage, watch, yield_to_others
+from services.compiler.process import Limit, Limits, Usage, kill, signal_tree, started, usage, watch
 
 # What a process says once it is ready for requests.
 READY: Final = b"KILN"
@@ -170,7 +170,6 @@ class HotProcess:
         """Has it build. After an answer without text it is of no more use."""
         await asyncio.to_thread(signal_tree, self._pid, signal.SIGCONT)
         self._said.clear()
-        began = asyncio.get_running_loop().time()
         watching = asyncio.create_task(watch(self._pid, limits, self._exceed, cpu_before=self._used.cpu_seconds))
         exchange = asyncio.create_task(self._exchange(request, limits))
         try:
@@ -185,9 +184,6 @@ class HotProcess:
             await asyncio.gather(watching, exchange, return_exceptions=True)
         if text is None:
             await asyncio.wait([self._listening, asyncio.ensure_future(self._process.wait())], timeout=_LAST_WORDS_SECONDS)
-        elif asyncio.get_running_loop().time() - began > SHORT_SECONDS:
-            # The next build has not lasted yet.
-            await asyncio.to_thread(yield_to_others, self._pid, 0)
         self.builds += 1
         self._used = await asyncio.to_thread(usage, self._pid)
         # A bound that was passed counts also when the answer came in the same moment.

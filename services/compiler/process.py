@@ -21,9 +21,6 @@ _CHUNK: Final = 65_536
 # Compilers open a source file of the standard library after the other, and a linker all archives at once.
 _OPEN_FILES: Final = 1024
 _NICENESS: Final = 10
-# Most builds take less than a second, and bombs do not. What lasts yields to what does not, but is not starved: a fifth of its weight.
-SHORT_SECONDS: Final = 1.0
-LASTING_NICENESS: Final = 7
 # Kernels can be built without it.
 _KNOWS_CHILDREN: Final = Path("/proc/thread-self/children").exists()
 # How long a pipe is read on after the processes were killed: a descendant that slipped away may hold it open.
@@ -219,7 +216,7 @@ class _Run:
 
 
 async def watch(pid: int, limits: Limits, exceed: Callable[[Limit], None], *, cpu_before: float = 0) -> None:
-    """Looks after a process and its descendants until they pass a limit, and tells which. Once they have lasted they yield to others.
+    """Looks after a process and its descendants until they pass a limit, and tells which.
 
     Args:
         pid: The process.
@@ -228,13 +225,9 @@ async def watch(pid: int, limits: Limits, exceed: Callable[[Limit], None], *, cp
         cpu_before: Processor time that they had used before, in seconds.
     """
     clock = asyncio.get_running_loop().time
-    deadline, yielding = clock() + limits.wall_seconds, clock() + SHORT_SECONDS
+    deadline = clock() + limits.wall_seconds
     while (left := deadline - clock()) > 0:
         await asyncio.sleep(min(_POLL_SECONDS, left))
-        if clock() > yielding:
-            # Again and again, because some may have been born since.
-            await asyncio.to_thread(yield_to_others, pid, LASTING_NICENESS)
-            yielding = clock() + SHORT_SECONDS
         # Reading /proc takes milliseconds when there are many processes: not on the event loop.
         used = await asyncio.to_thread(usage, pid)
         passed = (
@@ -309,17 +302,6 @@ def usage(pid: int) -> Usage:
                 resident += process.memory_info().rss
             cpu += times.user + times.system + times.children_user + times.children_system
     return Usage(resident, len(tree), cpu)
-
-
-def yield_to_others(pid: int, niceness: int) -> None:
-    """Has a process and its descendants be so much nicer than at their start, as far as that could be taken back."""
-    for process in _quick_tree(pid):
-        # Where the kernel groups processes by session, only their group's niceness counts for other sessions. Anybody may set it.
-        with contextlib.suppress(OSError), open(f"/proc/{process.pid}/autogroup", "w", encoding="ascii") as group:
-            group.write(str(niceness))
-        if os.geteuid() == 0:
-            with contextlib.suppress(psutil.Error):
-                process.nice(_NICENESS + niceness)
 
 
 def kill(pid: int) -> None:

@@ -14,7 +14,7 @@ class Settings(DatabaseSettings):
     listen_address: str = Field("127.0.0.1:50053", description="Where the service's gRPC server listens.")
     compiler_concurrency: int = Field(os.cpu_count() or 1, gt=0, description="Builds at once; as many as there are cores by default.")
     compiler_lasting_builds: int = Field(
-        2 * (os.cpu_count() or 1), ge=0, description="Builds of more than a second that go on beside those; they yield to all others."
+        2 * (os.cpu_count() or 1), ge=0, description="Builds of more than a second that go on beside those, and keep none of them waiting."
     )
     compiler_wall_seconds: float = Field(30, gt=0, description="Longest a build may take.")
     compiler_cpu_seconds: int = Field(30, gt=0, description="Most processor time a build may take.")

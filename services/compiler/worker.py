@@ -12,7 +12,6 @@ from libs.common.postgres import Transaction
 from libs.common.queue import COMPILATION_JOBS, COMPILATION_RESULTS, Message, Queue, Wakeup
 from services.compiler.build import Built, Rejected, as_data, build, key_of, readable
 from services.compiler.languages import Bounds, Diagnostic, Language, ToolchainUnavailable
-from services.compiler.process import SHORT_SECONDS
 from services.compiler.repository import ArtifactRepository, StoredBuild
 
 # How a build ended: now, or earlier from the same source.
@@ -22,6 +21,8 @@ Outcome = Built | StoredBuild | Rejected
 RETRY_SECONDS: Final = 5
 # How often a result is tried to be sent, a second apart.
 FINISH_TRIES: Final = 10
+# Most builds take less, and bombs do not.
+SHORT_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,6 @@
 """Compilers that are kept: quick, and as if each build had a process of its own."""
 
 import asyncio
-import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -174,26 +173,6 @@ async def test_between_builds_it_is_stopped_and_does_nothing_unwatched(hot: HotP
     process = await only()
     await until(lambda: process.status() == psutil.STATUS_STOPPED)
     assert (await ask(hot, "echo two")).text == b"two"
-
-
-async def test_a_build_that_lasts_does_not_slow_the_next_one(hot: HotProcesses) -> None:
-    await ask(hot, "echo one")
-    process = await only()
-    before = niceness(process)
-    building = asyncio.create_task(ask(hot, "sleep 1.6"))
-
-    if os.geteuid() == 0 or "autogroup" in os.listdir("/proc/self"):
-        await until(lambda: niceness(process) > before)
-    await building
-
-    assert niceness(process) == before
-    assert await only() == process
-
-
-def niceness(process: psutil.Process) -> int:
-    """Of a process and its session together."""
-    group = Path(f"/proc/{process.pid}/autogroup")
-    return int(process.nice()) + (int(group.read_text().split()[-1]) if group.exists() else 0)
 
 
 async def test_a_process_that_started_others_is_not_asked_again_and_they_end_with_it(hot: HotProcesses) -> None:

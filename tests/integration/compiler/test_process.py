@@ -13,7 +13,7 @@ import pytest
 
 from services.compiler import limited
 from services.compiler.jail import Jail
-from services.compiler.process import LASTING_NICENESS, Finished, Limit, Limits, run
+from services.compiler.process import Finished, Limit, Limits, run
 
 # These programs are harmless, and what is looked at is what holds without a jail.
 OPEN: Final = Jail("none", uid=None)
@@ -94,24 +94,6 @@ async def test_the_limit_that_was_passed_is_named(code: str, bounds: Limits, lim
     finished = await python(code, bounds)
 
     assert finished.exceeded is limit
-
-
-async def test_what_lasts_yields_to_what_does_not() -> None:
-    code = """
-import os, time
-print(os.nice(0), flush=True)
-if os.fork() == 0:
-    time.sleep(2.3)
-    print(os.nice(0), open("/proc/self/autogroup").read() if os.path.exists("/proc/self/autogroup") else "")
-else:
-    os.wait()
-"""
-
-    before, *after = (await python(code)).stdout.split()
-
-    of_itself, of_its_session = int(after[0]) - int(before), int(after[-1]) if len(after) > 1 else 0
-    assert of_itself == (LASTING_NICENESS if os.geteuid() == 0 else 0)
-    assert of_its_session == (LASTING_NICENESS if Path("/proc/self/autogroup").exists() else 0)
 
 
 async def test_the_memory_of_descendants_counts() -> None:
