@@ -128,8 +128,10 @@ def _command(file: str, artifact: str) -> list[str]:
 def _outcome(ran: Ran, source: str, bounds: Bounds) -> Compiled | Failed:
     said = _INFERRED.sub("", ran.said)
     hidden = [str((zig() or Path("/")).parent / "lib"), str(_FOLDER)]
-    others = [one for one in diagnostics_of(said, source, file=_FILE, hide=hidden) if not one.message.startswith(_OWN)]
-    found = tuple(dict.fromkeys([*_about_handle(said, source), *(_plain(one, source) for one in others)]))
+    own, others = _about_handle(said, source), diagnostics_of(said, source, file=_FILE, hide=hidden)
+    # The adapter's words may be the user's, too.
+    others = tuple(one for one in others if not (own and one.message.startswith(_OWN)))
+    found = tuple(dict.fromkeys([*own, *(_plain(one, source) for one in others)]))
     if ran.status == 0:
         return Compiled(ran.artifact, KILN, found)
     return Failed("COMPILE_ERROR", found) if found else not_said("Zig", ran.status, ran.said, bounds, source)
