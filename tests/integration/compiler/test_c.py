@@ -329,7 +329,11 @@ async def test_a_name_of_kilns_own_is_told(c: C, name: str) -> None:
         ),
         pytest.param("#pragma clang __debug crash\n", bounds(), "COMPILER_CRASHED", "The C compiler crashed", id="a crash"),
         pytest.param(
-            "#pragma clang __debug llvm_fatal_error\n", bounds(), "COMPILER_CRASHED", "The C compiler crashed", id="a fatal error"
+            "#pragma clang __debug llvm_fatal_error\n",
+            bounds(),
+            "COMPILE_ERROR",
+            "#pragma clang __debug llvm_fatal_error",
+            id="a fatal error",
         ),
     ],
 )

@@ -122,6 +122,7 @@ async def test_a_process_that_was_killed_while_it_waited_is_noticed_and_replaced
 
 
 async def test_a_build_whose_process_somebody_kills_is_done_again(hot: HotProcesses) -> None:
+    await ask(hot, "echo before")
     building = asyncio.create_task(ask(hot, "sleep 3"))
     (await only()).kill()
 
