@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from libs.common.languages import LANGUAGES, WASM
 from tests.support.platform import Platform, running_platform
 from tests.support.postgres import TestPostgres
 from tests.support.processes import descendants
@@ -47,17 +48,19 @@ def test_health_tells_of_every_service(platform: Platform) -> None:
     assert answer.json()["services"] == {name: {"status": "UP"} for name in ("registry", "compiler", "executor")}
 
 
-def test_the_languages_are_listed_with_a_starter_that_runs(platform: Platform) -> None:
-    (language,) = platform.http.get("/languages").json()["languages"]
+def test_the_languages_are_listed_with_starters_that_run(platform: Platform) -> None:
+    languages = platform.http.get("/languages").json()["languages"]
+    there = [one for one in languages if one["available"] and one["id"] != WASM]
 
-    assert (language["id"], language["name"], language["available"], language["installHint"]) == (
-        "assemblyscript",
-        "AssemblyScript",
-        True,
-        "",
-    )
-    platform.deploy("starter", language["starter"])
-    assert platform.execute("starter", {"name": "Ada"})["output"] == {"message": "Hello, Ada!"}
+    for language in there:
+        platform.create(f"starter-{language['id']}", language["starter"], language=language["id"])
+
+    assert [one["id"] for one in languages] == sorted(LANGUAGES)
+    assert {"assemblyscript", "c", "cpp", "go", "zig"} <= {one["id"] for one in there}
+    assert all(one["available"] != bool(one["installHint"]) for one in languages)
+    for language in there:
+        assert platform.settled(f"starter-{language['id']}")["status"] == "READY"
+        assert platform.execute(f"starter-{language['id']}", {"name": "Ada"})["output"] == {"message": "Hello, Ada!"}
 
 
 def test_the_page_at_the_root_is_for_browsers_and_programs(platform: Platform) -> None:

@@ -156,6 +156,11 @@ def _lives(process: psutil.Process) -> bool:
         return False
 
 
+def _may_pass(outcomes: str) -> bool:
+    """Whether a build may pass one of its bounds."""
+    return bool({"ENDS", "COMPILE_TIMEOUT", "COMPILE_MEMORY", "COMPILE_PROCESSES"} & set(outcomes.split()))
+
+
 @pytest.mark.parametrize(("id_", "name"), ALL)
 async def test_a_hostile_source_gets_nowhere(
     id_: str, name: str, compilers: HotProcesses, machine: Machine, innocent: Innocent, capfd: pytest.CaptureFixture[str]
@@ -166,7 +171,8 @@ async def test_a_hostile_source_gets_nowhere(
     assert CANARY not in source
     before = below()
 
-    outcome = await build(language, source.encode(), BOUNDS, key=None)
+    # What is not to pass a bound must not do so on a busy machine either.
+    outcome = await build(language, source.encode(), BOUNDS if _may_pass(outcomes) else INNOCENT, key=None)
 
     told = outcome.diagnostics
     got = _outcomes(outcome)
