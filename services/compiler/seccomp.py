@@ -85,9 +85,6 @@ _REFUSED: Final[Mapping[str, tuple[int, int]]] = {
 _REFUSED_AMONG_OTHERS: Final[Mapping[str, tuple[int | None, int | None]]] = {
     "chmod": (90, None),
     "chown": (92, None),
-    "fchmod": (91, 52),
-    "fchmodat": (268, 53),
-    "fchmodat2": (452, 452),
     "fchown": (93, 55),
     "fchownat": (260, 54),
     "fremovexattr": (199, 16),
@@ -113,6 +110,8 @@ _REFUSED_AMONG_OTHERS: Final[Mapping[str, tuple[int | None, int | None]]] = {
     "utimensat": (280, 88),
     "utimes": (235, None),
 }
+# Answered as if it had been done: linkers end when they may not make executable what they have written.
+_MADE_EXECUTABLE: Final[Mapping[str, tuple[int, int]]] = {"fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452)}
 _CLONE, _CLONE3, _SOCKET, _PRLIMIT = (56, 220), (435, 435), (41, 198), (302, 261)
 
 
@@ -144,6 +143,7 @@ def program(machine: str = platform.machine(), *, among_others: bool = False) ->
         _instruction(_JUMP_IF_GREATER_OR_EQUAL, skip_if_not=1, value=_X32_BIT),
         _instruction(_RETURN, value=_KILL),
         *(part for numbers in refused for number in [numbers[column]] if number is not None for part in _refuse(number, errno.EPERM)),
+        *(part for numbers in _MADE_EXECUTABLE.values() if among_others for part in _refuse(numbers[column], 0)),
         *_refuse(_CLONE3[column], errno.ENOSYS),
         # Their flags and their family are the first argument.
         *_refuse_by_argument(_CLONE[column], _instruction(_JUMP_IF_ANY_BIT, skip_if_not=1, value=_NEW_NAMESPACES), errno.EPERM),

@@ -14,13 +14,14 @@ from typing import Any, Final
 import psutil
 import pytest
 
+from libs.common.languages import LANGUAGES, WASM
 from services.compiler import jail as jail_module
 from services.compiler import jails as jails_module
 from services.compiler import seccomp
 from services.compiler.hot import HotProcesses
 from services.compiler.jail import Jail, JailUnavailable
 from services.compiler.jails import Jails
-from services.compiler.languages import Bounds, Compiled, ToolchainUnavailable
+from services.compiler.languages import Bounds, Compiled, ToolchainUnavailable, languages
 from services.compiler.languages.assemblyscript import AssemblyScript
 from services.compiler.process import Finished, Limit, Limits, run
 from tests.support.waiting import until
@@ -170,6 +171,18 @@ async def test_asc_makes_the_same_module_in_every_jail(jail: Jail) -> None:
 
     assert isinstance(modules[0], Compiled)
     assert modules[0] == modules[1]
+
+
+@pytest.mark.parametrize("id_", [one for one in LANGUAGES if one != WASM])
+async def test_every_compiler_works_in_every_jail(jail: Jail, id_: str) -> None:
+    async with HotProcesses(Jails(jail.kind), spare=0) as hot:
+        language = languages(hot)[id_]
+        if hint := language.toolchain().install_hint:
+            pytest.skip(hint)
+
+        outcome = await language.compile(language.starter.encode(), BOUNDS)
+
+    assert isinstance(outcome, Compiled), outcome
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="of root alone")
