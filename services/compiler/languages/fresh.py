@@ -16,6 +16,7 @@ from services.compiler.languages import Bounds, Failed, ToolchainUnavailable
 from services.compiler.languages.verdicts import crashed, exceeded, storable, too_large
 from services.compiler.process import Limits
 
+_DRIVER: Final = Path(driver.__file__).read_text(encoding="utf-8")
 # Of a whole build, below what the jail's folder for temporary files holds.
 FILE_BYTES: Final = 48 << 20
 # As rustc says it.
@@ -78,7 +79,7 @@ class FreshCompiler:
         self._name = name
         python = Path(sys.executable).resolve()
         copies = [f"{name}={folder}" for name, folder in copied.items()]
-        command = (str(python), "-I", "-S", "-c", Path(driver.__file__).read_text(encoding="utf-8"), *copies)
+        command = (str(python), "-I", "-S", "-c", _DRIVER, *copies)
         folders = tuple(dict.fromkeys([*shown, Path(sys.base_prefix).resolve()]))
         kept = tuple(environment.items())
         self._program = Program(command, folders, kept, fingerprint, name=self._name, max_builds=1, file_bytes=FILE_BYTES)
