@@ -14,7 +14,7 @@ from typing import Final
 from libs.common.abi import KILN
 from services.compiler.hot import HotProcesses
 from services.compiler.languages import Bounds, Compiled, Diagnostic, Failed, Toolchain, ToolchainUnavailable
-from services.compiler.languages.clang.sysroot import LIBRARIES, sysroot, zig, zig_version
+from services.compiler.languages.clang.sysroot import OF_C, START, sysroot, zig, zig_version
 from services.compiler.languages.fresh import FreshCompiler, Ran, Recipe
 from services.compiler.languages.gnu import diagnostics_of
 from services.compiler.languages.prepared import Prepared, digest, run
@@ -73,7 +73,8 @@ class Dialect:
         adapter: Makes the function callable for the host.
         flags: For the compiler.
         headers: Folders of further headers, behind those of Kiln.
-        library: Folders of the language's own library, inside of Zig's.
+        library: Folders of the headers of the language's own library, inside of Zig's.
+        archives: What that library is linked from.
         packages: Python packages that these come from.
     """
 
@@ -88,6 +89,7 @@ class Dialect:
     flags: tuple[str, ...]
     headers: tuple[Path, ...] = ()
     library: tuple[str, ...] = ()
+    archives: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
 
 
@@ -168,7 +170,7 @@ class Clang:
         return at("handle", message, source, code="undefined-symbol")
 
     def _recipe(self, source: str) -> Recipe:
-        own, libraries = self._own.folder, [str(sysroot().folder / name) for name in LIBRARIES]
+        own, libraries = self._own.folder, [str(sysroot().folder / name) for name in (START, *self._dialect.archives, *OF_C)]
         compiling = [*self._clang(), "-include-pch", str(own / "prelude.pch"), "-c", self._dialect.file, "-o", "function.o"]
         objects = [libraries[0], str(own / "adapter.o"), str(own / "runtime.o"), "function.o", *libraries[1:]]
         linking = [str(zig()), "wasm-ld", *_LINK, *_WRAPS, "-o", "function.wasm", *objects]

@@ -6,6 +6,7 @@ from typing import Final
 
 from services.compiler.hot import HotProcesses
 from services.compiler.languages.clang import Clang, Dialect
+from services.compiler.languages.clang.sysroot import OF_CPP
 
 _FOLDER: Final = Path(__file__).parent
 
@@ -64,6 +65,7 @@ _DIALECT: Final = Dialect(
     ),
     headers=_json_headers(),
     library=("libcxx/include", "libcxxabi/include"),
+    archives=OF_CPP,
     packages=("nlohmann-json",),
 )
 
