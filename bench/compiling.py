@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
-from typing import Final
+from typing import Any, Final
 
 import httpx
 
@@ -13,11 +13,13 @@ from bench import commands
 from bench.commands import Bare, Command, warm
 from bench.figures import p50, p95, ratio, seconds, table
 from bench.platform import create, settle
-from bench.sources import SOURCES
+from bench.sources import RUST_EXPORT, SOURCES
 
 # How many build at the same time in the second half of the table.
 WAITING: Final = 8
 AT_ONCE: Final = 200
+# A little longer than it takes to put another compiler in the place of one that has built.
+_REST_SECONDS: Final = 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,22 +31,30 @@ class Case:
         language: Its id.
         source: A template with a number in it.
         command: What compiles it outside of Kiln.
-        head: What the command needs at the beginning of the file, and Kiln adds by itself.
+        input: What it runs on.
+        head, tail: What the command needs around the source, and Kiln adds by itself.
     """
 
     name: str
     language: str
     source: str
     command: Command
+    input: Any
     head: str = ""
+    tail: str = ""
+
+    def whole(self, number: int) -> str:
+        """The command's source."""
+        return self.head + self.source.replace("NUMBER", str(number)) + self.tail
 
 
 def _cases(client: httpx.Client) -> Iterator[Case]:
     """Of all languages that this installation has."""
     there = {one["id"] for one in client.get("/languages").json()["languages"] if one["available"]}
     json_as = ("--transform", "json-as/transform")
-    yield Case("AssemblyScript, plain", "assemblyscript", SOURCES["plain"], commands.asc())
-    yield Case("AssemblyScript, JSON", "assemblyscript", SOURCES["json"], commands.asc(*json_as), 'import { JSON } from "json-as";\n')
+    yield Case("AssemblyScript, plain", "assemblyscript", SOURCES["plain"], commands.asc(), "a few words")
+    importing = 'import { JSON } from "json-as";\n'
+    yield Case("AssemblyScript, JSON", "assemblyscript", SOURCES["json"], commands.asc(*json_as), {"points": []}, head=importing)
     others: dict[str, tuple[str, Callable[[], Command]]] = {
         "c": ("C", commands.zig_cc),
         "cpp": ("C++", commands.zig_cpp),
@@ -54,7 +64,8 @@ def _cases(client: httpx.Client) -> Iterator[Case]:
     }
     for language, (name, command) in others.items():
         if language in there:
-            yield Case(name, language, SOURCES[language], command())
+            given = {"words": []} if language == "zig" else ["a", "few", "words"]
+            yield Case(name, language, SOURCES[language], command(), given, tail=RUST_EXPORT if language == "rust" else "")
 
 
 class _Names:
@@ -71,18 +82,16 @@ class _Names:
 _NAMES: Final = _Names()
 
 
-def measure(client: httpx.Client, rounds: int) -> str:
-    """A table of all languages, of sources that nobody has compiled before, of one that somebody has, and of many at once."""
-    rows: list[list[str]] = []
+def measure(client: httpx.Client, rounds: int) -> Iterator[str]:
+    """A table for each language, of sources that nobody has compiled before and of one that somebody has, and a line on many at once."""
     for case in _cases(client):
-        with warm(case.command, case.head + case.source.replace("NUMBER", str(_NAMES.next()))) as bare:
-            first = [_kiln(client, case, _NAMES.next())]
-            rows += _rows(f"{case.name}, first", first, [bare.time(_source(case, _NAMES.next()))])
-            rows += _rows(f"{case.name}, hot", *_by_turns(client, case, bare, rounds))
-            rows += _rows(f"{case.name}, {WAITING} at once", *_together(client, case, bare, max(1, rounds // 4)))
-            rows += _rows(f"{case.name}, the same again", *_again(client, case, bare, rounds))
-    head = ["function", "Kiln, source to READY", "bare command", "ratio"]
-    return f"{table(head, rows)}\n\n{_many(client)}"
+        with warm(case.command, case.whole(_NAMES.next())) as bare:
+            rows = _rows("first", [_kiln(client, case, _NAMES.next())], [bare.time(case.whole(_NAMES.next()))])
+            rows += _rows("hot", *_by_turns(client, case, bare, rounds))
+            rows += _rows(f"{WAITING} at once", *_together(client, case, bare, max(1, rounds // 4)))
+            rows += _rows("the same again", *_again(client, case, bare, rounds))
+        yield table([case.name, "Kiln, source to READY", f"{case.command.name}", "ratio"], rows)
+    yield _many(client)
 
 
 def _rows(name: str, ours: Sequence[float], theirs: Sequence[float]) -> list[list[str]]:
@@ -98,7 +107,8 @@ def _by_turns(client: httpx.Client, case: Case, bare: Bare, rounds: int) -> tupl
     for _ in range(rounds):
         number = _NAMES.next()
         ours.append(_kiln(client, case, number))
-        theirs.append(bare.time(_source(case, number)))
+        _come_to_rest(client, case, number)
+        theirs.append(bare.time(case.whole(number)))
     return ours, theirs
 
 
@@ -109,7 +119,9 @@ def _together(client: httpx.Client, case: Case, bare: Bare, rounds: int) -> tupl
         for _ in range(rounds):
             numbers = [_NAMES.next() for _ in range(WAITING)]
             ours += threads.map(lambda number: _kiln(client, case, number), numbers)
-            theirs += threads.map(lambda number: bare.time(_source(case, number)), numbers)
+            for number in numbers:
+                _come_to_rest(client, case, number)
+            theirs += threads.map(lambda number: bare.time(case.whole(number)), numbers)
     return ours, theirs
 
 
@@ -117,8 +129,9 @@ def _again(client: httpx.Client, case: Case, bare: Bare, rounds: int) -> tuple[l
     """Functions of one source that has been built before."""
     number = _NAMES.next()
     _kiln(client, case, number)
+    _come_to_rest(client, case, number)
     ours = [_kiln(client, case, number, name=_NAMES.next()) for _ in range(rounds)]
-    return ours, [bare.time(_source(case, _NAMES.next())) for _ in range(max(1, rounds // 4))]
+    return ours, [bare.time(case.whole(_NAMES.next())) for _ in range(max(1, rounds // 4))]
 
 
 def _many(client: httpx.Client) -> str:
@@ -132,13 +145,25 @@ def _many(client: httpx.Client) -> str:
     return f"{AT_ONCE} functions of all kinds, sixteen waiting for READY at a time: {seconds(took)}, {times}."
 
 
-def _source(case: Case, number: int) -> str:
-    return case.head + case.source.replace("NUMBER", str(number))
+def _come_to_rest(client: httpx.Client, case: Case, number: int) -> None:
+    """Waits until the platform has nothing left to do for a function, so that what is measured next has the machine to itself.
+
+    Raises:
+        SystemExit: What was built does not run.
+    """
+    execution = client.post(f"/functions/{_name(case, number)}/execute", json={"input": case.input}).raise_for_status().json()
+    if execution["status"] != "COMPLETED":
+        raise SystemExit(f"{case.name} does not run: {execution['errorMessage']}")
+    time.sleep(_REST_SECONDS)
+
+
+def _name(case: Case, number: int) -> str:
+    return f"bench-{case.language}-{number}"
 
 
 def _kiln(client: httpx.Client, case: Case, number: int, *, name: int | None = None) -> float:
     """Seconds from a source to READY."""
-    function = f"bench-{case.language}-{number if name is None else name}"
+    function = _name(case, number if name is None else name)
     began = time.perf_counter()
     create(client, function, case.source.replace("NUMBER", str(number)), language=case.language)
     settle(client, function)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
 
 import httpx
@@ -17,7 +17,7 @@ _INPUT: Final = {"order": 17, "lines": [{"sku": "a-1", "quantity": 3}]}
 Call = Callable[[httpx.AsyncClient], Awaitable[httpx.Response]]
 
 
-def measure(client: httpx.Client, rounds: int) -> str:
+def measure(client: httpx.Client, rounds: int) -> Iterator[str]:
     """A table by number of connections."""
     create(client, _NAME, _SOURCE)
     settle(client, _NAME)
@@ -28,7 +28,7 @@ def measure(client: httpx.Client, rounds: int) -> str:
         for name, pick in (("p50", p50), ("p95", p95)):
             rows.append([f"{connections}, {name}", seconds(pick(ours)), seconds(pick(theirs)), ratio(pick(ours), pick(theirs))])
         rows.append([f"{connections}, calls a second", f"{ours_rate:.0f}", f"{theirs_rate:.0f}", ratio(ours_rate, theirs_rate)])
-    return table(["connections", "execute", "`GET /health`", "ratio"], rows)
+    yield table(["connections", "execute", "`GET /health`", "ratio"], rows)
 
 
 async def _times(base_url: str, connections: int, rounds: int, call: Call) -> tuple[list[float], float]:

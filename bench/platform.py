@@ -75,4 +75,4 @@ def settle(client: httpx.Client, name: str) -> dict[str, Any]:
             return function
         if function["status"] == "FAILED":
             raise SystemExit(f"{name} does not compile: {function['compileError']}")
-        time.sleep(0.005)
+        time.sleep(0.01)

@@ -80,6 +80,15 @@ _RUST: Final = """pub fn handle(input: &str) -> Result<String, String> {
 }
 """
 
+# Without an export the bare compiler makes nothing of a function.
+RUST_EXPORT: Final = """
+#[no_mangle]
+pub unsafe extern "C" fn run(input: *const u8, length: usize) -> *mut String {
+    let input = std::str::from_utf8_unchecked(std::slice::from_raw_parts(input, length));
+    Box::into_raw(Box::new(match handle(input) { Ok(output) => output, Err(error) => error }))
+}
+"""
+
 _ZIG: Final = """const std = @import("std");
 
 const Request = struct { words: []const []const u8 = &.{} };

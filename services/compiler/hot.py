@@ -7,9 +7,10 @@ While it waits a process is stopped, so that it does nothing that nobody watches
 """
 
 import asyncio
+import math
 import signal
 import struct
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +32,10 @@ TRIES: Final = 4
 _KILLED: Final = (-signal.SIGKILL, 128 + signal.SIGKILL)
 _START_SECONDS: Final = 30
 _LAST_WORDS_SECONDS: Final = 1.0
+# How long nobody has built before processes practise.
+_QUIET_SECONDS: Final = 2.0
+# How long others wait behind a build's result: whoever has asked for it sees it before the machine is busy with the next.
+_AFTERWARDS_SECONDS: Final = 0.1
 _UNTOUCHED: Final = 1 << 30
 # The kernel's own limits hold for all builds together, so they leave time to the watch; files and descriptors need none.
 _OF_THE_PROCESS: Final = Limits(wall_seconds=_UNTOUCHED, cpu_seconds=_UNTOUCHED, memory_bytes=_UNTOUCHED, stdout_bytes=_UNTOUCHED)
@@ -56,6 +61,7 @@ class Program:
         environment: Its whole environment.
         fingerprint: Of all the files it is made of: a process of another is not the same program.
         warm_up: Requests that are made before any other.
+        practice: Requests that are made later, while there is nothing else to do.
         max_builds: How often one process builds.
         file_bytes: Largest file that it may write in its folder for temporary files.
         name: Whose it is: programs of one command and one name are states of the same, of which the newest replaces the others.
@@ -66,6 +72,7 @@ class Program:
     environment: tuple[tuple[str, str], ...]
     fingerprint: str = ""
     warm_up: tuple[bytes, ...] = ()
+    practice: tuple[bytes, ...] = ()
     max_builds: int = MAX_BUILDS
     file_bytes: int = 0
     name: str = ""
@@ -185,7 +192,8 @@ class HotProcess:
         if text is None:
             await asyncio.wait([self._listening, asyncio.ensure_future(self._process.wait())], timeout=_LAST_WORDS_SECONDS)
         self.builds += 1
-        self._used = await asyncio.to_thread(usage, self._pid)
+        if self.builds < self._max_builds:
+            self._used = await asyncio.to_thread(usage, self._pid)
         # A bound that was passed counts also when the answer came in the same moment.
         exceeded = self._exceeded.result() if self._exceeded.done() else None
         killed = text is None and exceeded is None and self._process.returncode in _KILLED
@@ -239,6 +247,7 @@ class HotProcesses:
         self._all: dict[HotProcess, Program] = {}
         self._filling = asyncio.Lock()
         self._is_over = False
+        self._last_asked = -math.inf
         self._chores: set[asyncio.Task[Any]] = set()
 
     async def __aenter__(self) -> Self:
@@ -279,17 +288,17 @@ class HotProcesses:
         return answer
 
     async def _ask(self, program: Program, process: HotProcess, request: bytes, limits: Limits, keep: Callable[[Answer], bool]) -> Answer:
+        self._last_asked = asyncio.get_running_loop().time()
         is_kept = False
         try:
             answer = await process.ask(request, limits)
             if answer.text is not None and process.is_fit and keep(answer):
-                await process.rest()
+                await self._rest(program, process)
                 is_kept = True
             return answer
         finally:
-            if is_kept:
-                self._idle.setdefault(program, []).append(process)
-            else:
+            self._last_asked = asyncio.get_running_loop().time()
+            if not is_kept:
                 self._do(self._replace(program, process))
 
     def waiting(self) -> Collection[int]:
@@ -317,6 +326,9 @@ class HotProcesses:
         return process
 
     async def _replace(self, program: Program, process: HotProcess) -> None:
+        """Ends a process and has another wait in its place; at once where none waits."""
+        if self._idle.get(program):
+            await asyncio.sleep(_AFTERWARDS_SECONDS)
         await process.close()
         self._all.pop(process, None)
         await self._fill(program)
@@ -331,14 +343,44 @@ class HotProcesses:
                     # The build that needs one meets the same, and tells of it.
                     logger().warning("compiler_not_kept", error=str(error))
                     return
-                answers = [await process.ask(request, _WARMING) for request in program.warm_up]
-                if any(answer.text is None for answer in answers):
-                    logger().error("compiler_does_not_warm_up", said=answers[-1].said.decode(errors="replace"))
+                if not await self._warm_up(process, program.warm_up):
                     await process.close()
                     del self._all[process]
                     return
-                await process.rest()
-                self._idle.setdefault(program, []).append(process)
+                await self._rest(program, process)
+                if program.practice:
+                    self._do(self._practise(program, process))
+
+    async def _practise(self, program: Program, process: HotProcess) -> None:
+        """Has a process that waits build, while there is another for whoever comes and nobody has come for a while."""
+        for request in program.practice:
+            while not self._may_practise(program, process):
+                if process not in self._all:
+                    return
+                await asyncio.sleep(_QUIET_SECONDS / 4)
+            self._idle[program].remove(process)
+            if not await self._warm_up(process, [request]):
+                await self._replace(program, process)
+                return
+            await self._rest(program, process)
+
+    def _may_practise(self, program: Program, process: HotProcess) -> bool:
+        idle = self._idle.get(program, [])
+        is_quiet = asyncio.get_running_loop().time() - self._last_asked > _QUIET_SECONDS
+        return is_quiet and process in idle and len(idle) >= min(2, self._spare)
+
+    async def _warm_up(self, process: HotProcess, requests: Sequence[bytes]) -> bool:
+        """Whether it builds what it must be able to."""
+        for request in requests:
+            answer = await process.ask(request, _WARMING)
+            if answer.text is None:
+                logger().error("compiler_does_not_warm_up", said=answer.said.decode(errors="replace"))
+                return False
+        return True
+
+    async def _rest(self, program: Program, process: HotProcess) -> None:
+        await process.rest()
+        self._idle.setdefault(program, []).append(process)
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
         chore = asyncio.create_task(work)

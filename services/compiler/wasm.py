@@ -8,6 +8,7 @@ Source: the binary format of the WebAssembly core specification, chapter 5.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -27,6 +28,8 @@ _HEADER: Final = b"\0asm\x01\0\0\0"
 _NUMERIC: Final[dict[int, str]] = {0x7F: "i32", 0x7E: "i64", 0x7D: "f32", 0x7C: "f64"}
 _REFUSED: Final[dict[int, str]] = {0x7B: "v128", 0x70: "funcref", 0x6F: "externref", 0x64: "ref", 0x63: "ref null"}
 _FUNCREF: Final = 0x70
+# Into memory 0, to a constant address below 2^27, of fewer than 2^14 bytes: flags, i32.const, the address, end, the size.
+_PLAIN_SEGMENT: Final = re.compile(rb"\x00\x41[\x80-\xff]{0,3}[\x00-\x7f]\x0b[\x80-\xff]?[\x00-\x7f]", re.DOTALL)
 _END: Final = 0x0B
 _FUNCTION, _TABLE, _MEMORY, _GLOBAL, _TAG = range(5)
 _KINDS: Final = {_FUNCTION: "function", _TABLE: "table", _MEMORY: "memory", _GLOBAL: "global", _TAG: "tag"}
@@ -180,6 +183,10 @@ class _Reader:
 
     def u32(self) -> int:
         """An unsigned LEB128 number of at most five bytes, whose unused bits are zero. Linkers pad, so padding is legal."""
+        # Most are of one byte, and there are a hundred thousand in a large module.
+        if self._position < self._end and (first := self._data[self._position]) < 0x80:
+            self._position += 1
+            return first
         value = 0
         for shift in range(0, 35, 7):
             byte = self.byte()
@@ -224,6 +231,20 @@ class _Reader:
         start = self._position
         self.skip(size)
         return _Reader(self._data, start, start + size, self._budget)
+
+    def skip_plain_segment(self) -> bool:
+        """Passes over a data segment, if it is of the form that linkers write most; there are tens of thousands in a module of Go's."""
+        head = _PLAIN_SEGMENT.match(self._data, self._position, self._end)
+        if head is None:
+            return False
+        after = head.end()
+        low, high = self._data[after - 2], self._data[after - 1]
+        # The size takes two bytes when the first has the highest bit, which the expression's end has not.
+        after += (low & 0x7F | high << 7) if low > 0x7F else high
+        if after > self._end:
+            return False
+        self._position = after
+        return True
 
     def last(self) -> int:
         """The final byte of this stretch, unread."""
@@ -460,6 +481,8 @@ def _read_locals(body: _Reader) -> None:
 def _read_data(reader: _Reader, module: Module) -> None:
     module.data = reader.count("data segments")
     for _ in range(module.data):
+        if module.memories and reader.skip_plain_segment():
+            continue
         flags = reader.u32()
         if flags > 2:
             raise _malformed(f"a data segment has flags {flags}")

@@ -18,9 +18,6 @@ from services.executor.sandbox.outcome import Limits
 
 # How many modules are prepared at once, beside the calls being served.
 PREPARING_AT_ONCE = 2
-# How long a change waits for its code before it is acknowledged: small functions are warm for the caller who waits for READY, and nobody
-# waits for the seconds that a large one takes.
-PATIENCE_SECONDS = 0.03
 # How many of a snapshot's functions are prepared ahead, the newest first.
 PREPARED_AT_START = 500
 
@@ -37,14 +34,11 @@ class Watcher:
         catalog: Catalog,
         modules: Modules,
         executions: ExecutionRepository,
-        *,
-        patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self._registry = registry
         self._catalog = catalog
         self._modules = modules
         self._executions = executions
-        self._patience_seconds = patience_seconds
         self._preparing = asyncio.Semaphore(PREPARING_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -67,7 +61,7 @@ class Watcher:
                 identity = UUID(event.function.id)
                 await self._take(event.function)
                 if snapshot is None:
-                    self._spawn(self._prepare_and_acknowledge(event.function, words))
+                    self._acknowledge(event.function, words)
                 elif not event.function.deleted:
                     snapshot.add(identity)
             elif snapshot is not None:
@@ -91,11 +85,11 @@ class Watcher:
             if function and function.live:
                 self._spawn(self._prepare(function.live))
 
-    async def _prepare_and_acknowledge(self, told: pb.WatchedFunction, words: Words) -> None:
-        if told.HasField("live"):
-            preparing = self._spawn(self._prepare(runnable_from_proto(told.live)))
-            await asyncio.wait([preparing], timeout=self._patience_seconds)
+    def _acknowledge(self, told: pb.WatchedFunction, words: Words) -> None:
+        """Says that a change acts. Its code is made ready behind that: whoever waits for READY need not wait for it, and a call does."""
         words.put_nowait(pb.WatchFunctionsRequest(function_id=told.id, revision=told.revision))
+        if told.HasField("live"):
+            self._spawn(self._prepare(runnable_from_proto(told.live)))
 
     async def _prepare(self, runnable: Runnable) -> None:
         async with self._preparing:

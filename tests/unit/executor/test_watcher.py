@@ -76,12 +76,8 @@ class Following:
 
     def __init__(self) -> None:
         self.registry, self.catalog, self.modules, self.history = FakeRegistry(), Catalog(), FakeModules(), FakeHistory()
-        self.watcher = self.with_patience(60)
-
-    def with_patience(self, seconds: float) -> Watcher:
-        """A watcher that waits so long for a change's code."""
         modules, history = cast(Modules, self.modules), cast(ExecutionRepository, self.history)
-        return Watcher(cast(Any, self.registry), self.catalog, modules, history, patience_seconds=seconds)
+        self.watcher = Watcher(cast(Any, self.registry), self.catalog, modules, history)
 
     def find(self, identity: str = ONE) -> Any:
         return self.catalog.find(UUID(identity), "")
@@ -172,41 +168,26 @@ async def test_what_a_snapshot_says_is_deleted_is_gone_with_its_history(followin
 # Changes
 
 
-async def test_a_change_acts_at_once_and_is_acknowledged_when_its_code_is_ready(following: Following) -> None:
+async def test_a_change_acts_and_is_acknowledged_while_its_code_is_made_ready(following: Following) -> None:
     async with following.connected(told()):
         await settled()
         following.modules.may_prepare.clear()
 
         following.registry.tell(told(ONE, 10, version=2))
-        await settled()
+        await following.registry.until_heard((ONE, 10))
+
         assert following.find().live.version == 2
-        assert following.registry.heard == [("", 9)]
-
-        following.modules.may_prepare.set()
-        await following.registry.until_heard((ONE, 10))
-
-    assert following.modules.ensured[-1].version == 2
+        assert following.modules.ensured[-1].version == 2
 
 
-async def test_a_change_whose_code_takes_long_is_acknowledged_before_it_is_ready(following: Following) -> None:
-    following.watcher = following.with_patience(0.01)
+async def test_a_change_without_code_has_none_made_ready(following: Following) -> None:
     async with following.connected():
-        following.modules.may_prepare.clear()
-
-        following.registry.tell(told(ONE, 10))
+        following.registry.tell(told(ONE, 10, version=0))
 
         await following.registry.until_heard((ONE, 10))
-        assert following.find().live.version == 1
+        await settled()
 
-
-async def test_a_change_without_code_is_acknowledged_though_others_wait_for_theirs(following: Following) -> None:
-    async with following.connected():
-        following.modules.may_prepare.clear()
-        following.registry.tell(told(ONE, 10), told(OTHER, 11, name="other", version=0))
-
-        await following.registry.until_heard((OTHER, 11))
-
-        assert (ONE, 10) not in following.registry.heard
+        assert following.modules.ensured == []
 
 
 @pytest.mark.parametrize("failure", [Unavailable("the compiler is away"), NotFound("there is no such artifact")])
