@@ -12,12 +12,13 @@ import httpx
 from bench import commands
 from bench.commands import Bare, Command, warm
 from bench.figures import p50, p95, ratio, seconds, table
-from bench.platform import create, settle
+from bench.platform import create, rest, settle
 from bench.sources import RUST_EXPORT, SOURCES
 
 # How many build at the same time in the second half of the table.
 WAITING: Final = 8
 AT_ONCE: Final = 200
+AT_A_TIME: Final = 16
 # A little longer than it takes to put another compiler in the place of one that has built.
 _REST_SECONDS: Final = 0.4
 
@@ -52,7 +53,7 @@ def _cases(client: httpx.Client) -> Iterator[Case]:
     """Of all languages that this installation has."""
     there = {one["id"] for one in client.get("/languages").json()["languages"] if one["available"]}
     json_as = ("--transform", "json-as/transform")
-    yield Case("AssemblyScript, plain", "assemblyscript", SOURCES["plain"], commands.asc(), "a few words")
+    yield Case("AssemblyScript, plain", "assemblyscript", SOURCES["plain"], commands.asc(), "the longest word")
     importing = 'import { JSON } from "json-as";\n'
     yield Case("AssemblyScript, JSON", "assemblyscript", SOURCES["json"], commands.asc(*json_as), {"points": []}, head=importing)
     others: dict[str, tuple[str, Callable[[], Command]]] = {
@@ -87,6 +88,7 @@ def measure(client: httpx.Client, rounds: int) -> Iterator[str]:
     for case in _cases(client):
         with warm(case.command, case.whole(_NAMES.next())) as bare:
             rows = _rows("first", [_kiln(client, case, _NAMES.next())], [bare.time(case.whole(_NAMES.next()))])
+            rest()
             rows += _rows("hot", *_by_turns(client, case, bare, rounds))
             rows += _rows(f"{WAITING} at once", *_together(client, case, bare, max(1, rounds // 4)))
             rows += _rows("the same again", *_again(client, case, bare, rounds))
@@ -118,7 +120,7 @@ def _together(client: httpx.Client, case: Case, bare: Bare, rounds: int) -> tupl
     with ThreadPoolExecutor(WAITING) as threads:
         for _ in range(rounds):
             numbers = [_NAMES.next() for _ in range(WAITING)]
-            ours += threads.map(lambda number: _kiln(client, case, number), numbers)
+            ours += threads.map(lambda number: _kiln(client, case, number, waiting=WAITING), numbers)
             for number in numbers:
                 _come_to_rest(client, case, number)
             theirs += threads.map(lambda number: bare.time(case.whole(number)), numbers)
@@ -138,11 +140,11 @@ def _many(client: httpx.Client) -> str:
     """Many functions of all languages, created as fast as they can be."""
     cases = list(_cases(client))
     began = time.perf_counter()
-    with ThreadPoolExecutor(16) as threads:
-        ours = list(threads.map(lambda number: _kiln(client, cases[number % len(cases)], _NAMES.next()), range(AT_ONCE)))
+    with ThreadPoolExecutor(AT_A_TIME) as threads:
+        ours = list(threads.map(lambda n: _kiln(client, cases[n % len(cases)], _NAMES.next(), waiting=AT_A_TIME), range(AT_ONCE)))
     took = time.perf_counter() - began
     times = f"p50 {seconds(p50(ours))}, p95 {seconds(p95(ours))}"
-    return f"{AT_ONCE} functions of all kinds, sixteen waiting for READY at a time: {seconds(took)}, {times}."
+    return f"{AT_ONCE} functions of all kinds, {AT_A_TIME} waiting for READY at a time: {seconds(took)}, {times}."
 
 
 def _come_to_rest(client: httpx.Client, case: Case, number: int) -> None:
@@ -161,10 +163,10 @@ def _name(case: Case, number: int) -> str:
     return f"bench-{case.language}-{number}"
 
 
-def _kiln(client: httpx.Client, case: Case, number: int, *, name: int | None = None) -> float:
+def _kiln(client: httpx.Client, case: Case, number: int, *, name: int | None = None, waiting: int = 1) -> float:
     """Seconds from a source to READY."""
     function = _name(case, number if name is None else name)
     began = time.perf_counter()
     create(client, function, case.source.replace("NUMBER", str(number)), language=case.language)
-    settle(client, function)
+    settle(client, function, waiting=waiting)
     return time.perf_counter() - began

@@ -5,27 +5,34 @@
 Without `--uid` the program keeps its user. With it (only root can) the program runs in a user namespace where it is `nobody` and holds no
 capability, and outside it is that uid; uid 0 is for what lies below a folder that is closed to others, so that it need not be opened.
 
-Run by itself with `python -I -S`, so it imports nothing but the standard library.
+Run by itself with `python -I -S`, so it imports nothing but the standard library, and of that only what starts quickly, because jails wait
+for it.
 """
+
+from __future__ import annotations
 
 import ctypes
 import os
-import signal
 import stat
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
 # Dedicated numbers, far from those of people and of packages: database files and compilers do not share one.
 POSTGRES_UID = 64050
 COMPILER_UID = 64051
 NOBODY = 65534
 
+# From signal.h, linux/sched.h and linux/prctl.h.
+_SIGKILL = 9
 _CLONE_NEWUSER = 0x10000000
 _PR_SET_PDEATHSIG = 1
 
 
-def launcher(uid: int | None = None, *, death_signal: int = signal.SIGKILL, needs: Sequence[Path] = ()) -> list[str]:
+def launcher(uid: int | None = None, *, death_signal: int = _SIGKILL, needs: Sequence[Path] = ()) -> list[str]:
     """The beginning of an argument list that starts a program unprivileged.
 
     Args:
@@ -98,7 +105,8 @@ def _map(pid: int, uid: int, ready: int, write_end: int, mapped_write: int) -> i
     try:
         if os.read(ready, 1) == b"1":
             for kind in ("gid_map", "uid_map"):
-                Path(f"/proc/{pid}/{kind}").write_text(f"{NOBODY} {uid} 1")
+                with open(f"/proc/{pid}/{kind}", "w", encoding="ascii") as file:
+                    file.write(f"{NOBODY} {uid} 1")
     except OSError:
         return 1
     finally:

@@ -77,9 +77,10 @@ class Program:
     file_bytes: int = 0
     name: str = ""
 
-    def is_state_of(self, other: "Program") -> bool:
-        """Whether it is another state of that program."""
-        return self != other and (self.name, self.command) == (other.name, other.command)
+    @property
+    def identity(self) -> tuple[str, tuple[str, ...]]:
+        """What all its states share."""
+        return self.name, self.command
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +157,7 @@ class HotProcess:
 
     @property
     def is_fit(self) -> bool:
-        """Whether it may build again, as far as its use of the machine tells."""
+        """Whether it may build again, as far as its use of the machine tells, while it rests."""
         return self.builds < self._max_builds and self._used.resident <= MAX_IDLE_BYTES and self._used.processes == self._at_start
 
     @property
@@ -170,8 +171,9 @@ class HotProcess:
         return self._pid
 
     async def rest(self) -> None:
-        """Stops it until it is asked again."""
+        """Stops it until it is asked again, and sees what it uses."""
         await asyncio.to_thread(signal_tree, self._pid, signal.SIGSTOP)
+        self._used = await asyncio.to_thread(usage, self._pid)
 
     async def ask(self, request: bytes, limits: Limits) -> Answer:
         """Has it build. After an answer without text it is of no more use."""
@@ -192,8 +194,6 @@ class HotProcess:
         if text is None:
             await asyncio.wait([self._listening, asyncio.ensure_future(self._process.wait())], timeout=_LAST_WORDS_SECONDS)
         self.builds += 1
-        if self.builds < self._max_builds:
-            self._used = await asyncio.to_thread(usage, self._pid)
         # A bound that was passed counts also when the answer came in the same moment.
         exceeded = self._exceeded.result() if self._exceeded.done() else None
         killed = text is None and exceeded is None and self._process.returncode in _KILLED
@@ -243,8 +243,11 @@ class HotProcesses:
     def __init__(self, jails: Jails, *, spare: int) -> None:
         self._jails = jails
         self._spare = spare
+        # The state of each program that was asked for last; the others are of no more use.
+        self._newest: dict[tuple[str, tuple[str, ...]], Program] = {}
         self._idle: dict[Program, list[HotProcess]] = {}
         self._all: dict[HotProcess, Program] = {}
+        self._returning: dict[Program, set[asyncio.Task[None]]] = {}
         self._filling = asyncio.Lock()
         self._is_over = False
         self._last_asked = -math.inf
@@ -277,7 +280,7 @@ class HotProcesses:
             StartFailed, JailUnavailable: no process can be had.
         """
         for _ in range(TRIES):
-            process = self._take(program) or await self._start(program)
+            process = await self._waiting_or_started(program)
             answer = await self._ask(program, process, request, limits, keep)
             if not answer.killed:
                 break
@@ -289,24 +292,42 @@ class HotProcesses:
 
     async def _ask(self, program: Program, process: HotProcess, request: bytes, limits: Limits, keep: Callable[[Answer], bool]) -> Answer:
         self._last_asked = asyncio.get_running_loop().time()
-        is_kept = False
+        is_well = False
         try:
             answer = await process.ask(request, limits)
-            if answer.text is not None and process.is_fit and keep(answer):
-                await self._rest(program, process)
-                is_kept = True
+            is_well = answer.text is not None and keep(answer)
             return answer
         finally:
             self._last_asked = asyncio.get_running_loop().time()
-            if not is_kept:
+            # Behind the answer, for which somebody waits.
+            if is_well:
+                returning = self._do(self._put_away(program, process))
+                self._returning.setdefault(program, set()).add(returning)
+                returning.add_done_callback(self._returning[program].discard)
+            else:
                 self._do(self._replace(program, process))
+
+    async def _put_away(self, program: Program, process: HotProcess) -> None:
+        """Has a process that has built wait for the next source, if it is still fit for one."""
+        await process.rest()
+        if process.is_fit and self._is_newest(program):
+            self._idle.setdefault(program, []).append(process)
+        else:
+            self._do(self._replace(program, process))
 
     def waiting(self) -> Collection[int]:
         """The ids of the processes that wait for work."""
         return [process.pid for processes in self._idle.values() for process in processes]
 
+    async def _waiting_or_started(self, program: Program) -> HotProcess:
+        """A process that waits, or will in a moment, or is started."""
+        while (process := self._take(program)) is None and (returning := self._returning.get(program)):
+            await asyncio.wait(returning, return_when=asyncio.FIRST_COMPLETED)
+        return process or await self._start(program)
+
     def _take(self, program: Program) -> HotProcess | None:
-        for other in [one for one in self._idle if one.is_state_of(program)]:
+        self._newest[program.identity] = program
+        for other in [one for one in self._idle if not self._is_newest(one)]:
             for process in self._idle.pop(other):
                 self._do(self._replace(program, process))
         idle = self._idle.setdefault(program, [])
@@ -326,7 +347,8 @@ class HotProcesses:
         return process
 
     async def _replace(self, program: Program, process: HotProcess) -> None:
-        """Ends a process and has another wait in its place; at once where none waits."""
+        """Ends a process and has another wait in its place, of the program's newest state; at once where none waits."""
+        program = self._newest.get(program.identity, program)
         if self._idle.get(program):
             await asyncio.sleep(_AFTERWARDS_SECONDS)
         await process.close()
@@ -336,7 +358,7 @@ class HotProcesses:
     async def _fill(self, program: Program) -> None:
         """Starts what is missing, one after the other, and has it warm up."""
         async with self._filling:
-            while sum(one == program for one in self._all.values()) < self._spare:
+            while self._is_newest(program) and sum(one == program for one in self._all.values()) < self._spare:
                 try:
                     process = await self._start(program)
                 except (StartFailed, JailUnavailable) as error:
@@ -382,7 +404,11 @@ class HotProcesses:
         await process.rest()
         self._idle.setdefault(program, []).append(process)
 
-    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+    def _is_newest(self, program: Program) -> bool:
+        return self._newest.get(program.identity, program) == program
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         chore = asyncio.create_task(work)
         self._chores.add(chore)
         chore.add_done_callback(self._chores.discard)
+        return chore

@@ -1,4 +1,4 @@
-"""Follows the registry's watch: keeps the catalog true and code ready before its first call."""
+"""Follows the registry's watch: keeps the catalog true, and has code made ready as soon as it is told of."""
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Coroutine

@@ -44,6 +44,10 @@ def body(statements: str) -> str:
     return "export function handle(input: string): string {\n  " + statements + "\n}\n"
 
 
+# Forty functions, each twice in the next.
+ENDLESS: Final = "@inline function f0(n: i32): i32 { return n + 1; }\n" + "".join(
+    f"@inline function f{n}(a: i32): i32 {{ return f{n - 1}(a) + f{n - 1}(a); }}\n" for n in range(1, 40)
+)
 JSON_CLASS: Final = """@json
 class Point {
   x: i32 = 0;
@@ -300,7 +304,7 @@ async def test_an_external_import_is_named_by_the_compiler_and_refused_by_the_ch
 @pytest.mark.parametrize(
     ("source", "limits", "reason", "said"),
     [
-        pytest.param(body("return input;"), bounds(wall_seconds=0.2), "COMPILE_TIMEOUT", "0.2 seconds", id="time"),
+        pytest.param(ENDLESS + body("return f39(1).toString();"), bounds(wall_seconds=0.2), "COMPILE_TIMEOUT", "0.2 seconds", id="time"),
         pytest.param(
             "const p = memory.data(2000000000);\n" + body("return p.toString();"),
             bounds(memory_bytes=400 << 20),

@@ -253,6 +253,35 @@ async def test_prepared_processes_wait_for_work_warmed_up() -> None:
         assert {one.pid for one in programs()} == waiting
 
 
+async def test_prepared_processes_practise_while_nobody_builds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_QUIET_SECONDS", 0.2)
+    practising = replace(PROGRAM, practice=(b"hold 32", b"hold 64"))
+    async with HotProcesses(Jails("auto"), spare=2) as hot:
+        hot.prepare(practising)
+        await until(lambda: len(programs()) == 2 and all(one.memory_info().rss > 64 << 20 for one in programs()))
+        practised = {one.pid for one in programs()}
+
+        answer = await hot.ask(practising, b"echo one", LIMITS, keep=lambda _: True)
+
+        assert answer.text == b"one"
+        assert {one.pid for one in programs()} == practised
+
+
+async def test_nobody_practises_while_others_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_QUIET_SECONDS", 2.0)
+    practising = replace(PROGRAM, practice=(b"hold 64",))
+    async with HotProcesses(Jails("auto"), spare=2) as hot:
+        await hot.ask(practising, b"echo first", LIMITS, keep=lambda _: True)
+        hot.prepare(practising)
+        await until(lambda: len(hot.waiting()) == 2)
+
+        for _ in range(5):
+            await asyncio.sleep(0.3)
+            assert (await hot.ask(practising, b"echo again", LIMITS, keep=lambda _: True)).text == b"again"
+
+        assert all(one.memory_info().rss < 64 << 20 for one in programs())
+
+
 async def test_a_program_that_does_not_start_is_told_with_what_it_said(hot: HotProcesses) -> None:
     broken = replace(PROGRAM, command=(sys.executable, "-I", "-S", "-c", "raise SystemExit('no such toolchain')"))
 

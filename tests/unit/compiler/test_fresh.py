@@ -1,6 +1,5 @@
 """The driver's answer, which has met hostile input: every part of it is checked."""
 
-import json
 import signal
 from pathlib import Path
 from typing import Any
@@ -37,38 +36,20 @@ async def outcome(*answers: Answer | Exception) -> Ran | Failed:
     return ran
 
 
-def said(text: str, module: bytes = b"") -> Answer:
-    return Answer(text.encode("utf-8", "surrogatepass"), module, None, killed=False, said=b"")
+def said(text: bytes, module: bytes = b"") -> Answer:
+    return Answer(text, module, None, killed=False, said=b"")
 
 
-def fields(**changed: Any) -> str:
-    return json.dumps({"status": 0, "said": "", "size": 3} | changed)
+def fields(*, status: int = 0, size: int = 3, words: bytes = b"") -> bytes:
+    return status.to_bytes(4, "big", signed=True) + size.to_bytes(8, "big") + words
 
 
 async def test_an_answer_is_read() -> None:
-    assert await outcome(said(fields(said="words"), b"abc")) == Ran(0, "words", b"abc")
+    assert await outcome(said(fields(words=b"words"), b"abc")) == Ran(0, "words", b"abc")
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "null",
-        "[]",
-        "{}",
-        "[" * 100_000,
-        "\ud800",
-        fields(status=None),
-        fields(status="x"),
-        fields(status=float("inf")),
-        fields(size=float("nan")),
-        fields(size=[]),
-        json.dumps({"status": 0, "said": ""}),
-        '{"status": ' + "9" * 5000 + ', "said": "", "size": 0}',
-    ],
-    ids=lambda text: text[:40],
-)
-async def test_an_answer_that_is_none_is_a_crash(text: str) -> None:
+@pytest.mark.parametrize("text", [b"", b"{}", fields()[:-1]])
+async def test_an_answer_that_is_none_is_a_crash(text: bytes) -> None:
     failed = await outcome(said(text))
 
     assert isinstance(failed, Failed)
@@ -77,13 +58,13 @@ async def test_an_answer_that_is_none_is_a_crash(text: str) -> None:
 
 
 async def test_words_are_made_fit_to_be_stored() -> None:
-    ran = await outcome(said(fields(said="a\0b\ud800c")))
+    ran = await outcome(said(fields(words=b"a\0b\xffc")))
 
     assert isinstance(ran, Ran)
     assert ran.said == "a\ufffdb\ufffdc"
 
 
-@pytest.mark.parametrize(("size", "told"), [(4096, 4096), (0, 101), (-5, 101)])
+@pytest.mark.parametrize(("size", "told"), [(4096, 4096), (0, 101), (2**64 - 1, 2**64 - 1)])
 async def test_a_module_that_is_too_large_is_told_with_its_size(size: int, told: int) -> None:
     failed = await outcome(said(fields(size=size), b"x" * 101))
 

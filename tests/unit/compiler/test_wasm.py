@@ -251,6 +251,33 @@ def test_bytes_that_are_no_module_are_malformed(wasm: bytes) -> None:
     assert refusal(wasm).code == "MALFORMED"
 
 
+SEGMENT_BYTES: Final = (0, 1, 0x0B, 127, 128, 129, 16_383, 16_384, 20_000)
+ADDRESSES: Final = (b"\0", b"\x3f", b"\xff\0", b"\x80\x80\0", b"\x80\x80\x04", b"\x80\x80\x80\0", b"\x80\x80\x80\x80\0")
+
+
+def segments(*, short_by: int = 0) -> bytes:
+    """A data section of segments of all sizes at addresses of all lengths, each with bytes that look like another segment's head."""
+    of_all = [b"\0\x41" + at + b"\x0b" + leb(size) + (b"\0\x41\0\x0b\x01" * size)[:size] for at in ADDRESSES for size in SEGMENT_BYTES]
+    contents = vector(*of_all, b"\x01" + leb(3) + b"abc", b"\x02\0\x41\0\x0b" + leb(2) + b"ab", b"\0\x41\0\x0b\x01a")
+    return module(memories=vector(b"\0" + leb(64)), data=contents[: len(contents) - short_by])
+
+
+def test_data_segments_of_all_sizes_and_forms_pass_as_the_engine_has_them() -> None:
+    wasmtime.Module.validate(wasmtime.Engine(), segments())
+    check(segments(), TINY, max_bytes=MAX_BYTES)
+
+
+@pytest.mark.parametrize("short_by", [1, 2, 7])
+def test_the_last_data_segment_does_not_run_over_the_end(short_by: int) -> None:
+    assert refusal(segments(short_by=short_by)).code == "MALFORMED"
+
+
+def test_a_plain_data_segment_needs_a_memory() -> None:
+    wasm = module(memories=b"", exports=vector(name("handle") + b"\0\0"), data=vector(b"\0\x41\0\x0b\x01a"))
+
+    assert refusal(wasm).code == "MALFORMED"
+
+
 def test_a_module_above_the_limit_is_not_read() -> None:
     error = refusal(module() + section(0, name("padding") + bytes(1000)), max_bytes=500)
 
