@@ -509,6 +509,8 @@ async def test_runs_go_on_when_the_registry_is_gone(executor: Executor, home: Pa
         registry.end_snapshot()
         async with running(home, url, address) as lonely:
             function = await deployed(registry, ECHO.wasm)
+            # Its code is fetched behind the word that it is known; a call waits for it.
+            await lonely.execute(function.id)
             services.forget()
 
             assert (await lonely.execute(function.id)).output_text == b"1"
