@@ -42,6 +42,8 @@ _AWAY: Final = (
 UniqueViolation = asyncpg.UniqueViolationError
 UndefinedTable = asyncpg.UndefinedTableError
 MissingPartition = asyncpg.CheckViolationError
+# What is wrong with the values themselves, so that the same statement fails again.
+Refused: Final = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
 Row = asyncpg.Record
 
 

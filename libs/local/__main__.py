@@ -56,7 +56,7 @@ async def _start_all(settings: Settings, home: Home, supervisor: Supervisor) -> 
     ports = free_ports(len(INNER) + 1)
     addresses = {name: f"127.0.0.1:{port}" for name, port in zip(INNER, ports, strict=False)}
     url = settings.database_url.get_secret_value() if settings.database_url else await _start_postgres(home, ports[-1], supervisor)
-    environment = _environment(settings, url, addresses)
+    environment = _environment(settings, home, url, addresses)
     inner = [_service(name, environment | {"KILN_LISTEN_ADDRESS": addresses[name]}, addresses[name]) for name in INNER]
     say("starting registry, compiler, executor and gateway")
     await asyncio.gather(*(supervisor.start(program) for program in inner))
@@ -81,9 +81,10 @@ def _service(name: str, environment: Mapping[str, str], address: str) -> Program
     return Program(name, command, environment, partial(wait_until_serving, address))
 
 
-def _environment(settings: Settings, url: str, addresses: Mapping[str, str]) -> dict[str, str]:
-    """What a service gets: this process's environment, and where the others are."""
+def _environment(settings: Settings, home: Home, url: str, addresses: Mapping[str, str]) -> dict[str, str]:
+    """What a service gets: this process's environment, and where its data and the others are."""
     return {
+        "KILN_EXECUTOR_JOURNAL_FOLDER": str(home.journal),
         **os.environ,
         "PYTHONPATH": f"{ROOT}:{ROOT / 'libs' / 'gen'}",
         "KILN_DATABASE_URL": url,

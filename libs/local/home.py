@@ -23,6 +23,7 @@ class Home:
         self.path = path.resolve()
         self.postgres = self.path / "postgres"
         self.logs = self.path / "logs"
+        self.journal = self.path / "journal"
 
     def password(self) -> str:
         """The database password of this home; made when it is first asked for."""

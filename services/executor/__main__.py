@@ -1,7 +1,5 @@
 """The executor: what it reads, opens and serves."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +8,6 @@ from kiln.executor.v1 import executor_pb2_grpc
 from kiln.registry.v1 import registry_pb2_grpc
 
 from libs.common.channel import open_channel
-from libs.common.errors import Unavailable
 from libs.common.ids import uuid7
 from libs.common.migrate import migrate
 from libs.common.postgres import open_database
@@ -19,7 +16,9 @@ from libs.common.settings import load
 from services.executor.catalog import Catalog
 from services.executor.clients import ArtifactClient, RegistryClient
 from services.executor.executions import Executions
+from services.executor.lease import HEARTBEATS, open_lease
 from services.executor.modules import Modules
+from services.executor.recorder import open_recorder
 from services.executor.repository import ExecutionRepository
 from services.executor.sandbox.sandbox import Sandbox
 from services.executor.servicer import ExecutorServicer
@@ -32,9 +31,13 @@ async def main() -> None:
     async with Service("executor", settings) as service:
         database = await service.open(open_database(settings.database_url.get_secret_value(), name="executor", max_connections=20))
         await migrate(database, "executor", Path(__file__).with_name("migrations"))
-        repository = ExecutionRepository(database, uuid7())
+        identity = uuid7()
+        repository = ExecutionRepository(database, identity)
         await repository.create_partitions()
-        await service.open(_lease(repository))
+        lease = await service.open(open_lease(repository, settings.executor_lease_seconds))
+        recorder = await service.open(
+            open_recorder(settings.executor_journal_folder, identity, repository, max_bytes=settings.executor_journal_mb << 20)
+        )
 
         registry = registry_pb2_grpc.RegistryInternalStub(await service.open(open_channel(settings.registry_address)))
         compiler = compiler_pb2_grpc.CompilerInternalStub(await service.open(open_channel(settings.compiler_address)))
@@ -48,14 +51,12 @@ async def main() -> None:
         )
         catalog, modules = Catalog(), Modules(sandbox, ArtifactClient(compiler).fetch)
         executions = Executions(
-            catalog, RegistryClient(registry), modules, sandbox, repository, max_input_bytes=settings.executor_max_input_bytes
+            catalog, RegistryClient(registry), modules, sandbox, recorder, repository, max_input_bytes=settings.executor_max_input_bytes
         )
-        await service.open(_closing(executions))
         watcher = Watcher(registry, catalog, modules, repository)
 
-        lease = settings.executor_lease_seconds
-        service.background(forever("heartbeat", repository.heartbeat, pause_seconds=lease / 5))
-        service.background(forever("sweep", partial(repository.sweep, lease), pause_seconds=lease / 3))
+        service.background(forever("heartbeat", lease.heartbeat, pause_seconds=settings.executor_lease_seconds / HEARTBEATS))
+        service.background(forever("sweep", lease.sweep, pause_seconds=settings.executor_lease_seconds / 3))
         service.background(forever("partitions", repository.create_partitions, pause_seconds=3600))
         service.background(forever("purge", repository.purge_deleted, pause_seconds=settings.executor_purge_seconds))
         service.background(forever("watch", watcher.follow, pause_seconds=0.2))
@@ -63,21 +64,6 @@ async def main() -> None:
             partial(executor_pb2_grpc.add_ExecutorServicer_to_server, ExecutorServicer(executions)),
             services=["kiln.executor.v1.Executor"],
         )
-
-
-@asynccontextmanager
-async def _lease(repository: ExecutionRepository) -> AsyncIterator[None]:
-    await repository.heartbeat()
-    yield
-    # Where the database is away, the lease ends by itself.
-    with suppress(Unavailable):
-        await repository.retire()
-
-
-@asynccontextmanager
-async def _closing(executions: Executions) -> AsyncIterator[None]:
-    yield
-    await executions.close()
 
 
 if __name__ == "__main__":

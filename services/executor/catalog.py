@@ -3,10 +3,14 @@
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
 
 from libs.common.errors import Unavailable
 from services.executor.sandbox.outcome import Limits
+
+# How many deletions are remembered, for calls that were on their way.
+MAX_DELETED: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,7 @@ class Catalog:
     def __init__(self) -> None:
         self._by_id: dict[UUID, CatalogFunction] = {}
         self._by_name: dict[str, CatalogFunction] = {}
+        self._deleted: dict[UUID, None] = {}
         self._complete = asyncio.Event()
 
     def put(self, function: CatalogFunction) -> None:
@@ -51,6 +56,17 @@ class Catalog:
         known = self._by_id.pop(identity, None)
         if known and self._by_name.get(known.name) is known:
             del self._by_name[known.name]
+
+    def delete(self, identity: UUID) -> None:
+        """Forgets a function, and remembers that it was deleted; the oldest deletions are forgotten."""
+        self.remove(identity)
+        self._deleted[identity] = None
+        while len(self._deleted) > MAX_DELETED:
+            del self._deleted[next(iter(self._deleted))]
+
+    def was_deleted(self, identity: UUID) -> bool:
+        """Whether a function is known to have been deleted."""
+        return identity in self._deleted
 
     def complete(self, present: Iterable[UUID]) -> None:
         """A snapshot has ended: what was not in it is gone."""

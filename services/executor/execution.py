@@ -17,6 +17,13 @@ class Status(StrEnum):
     FAILED = "FAILED"
 
 
+class Durability(StrEnum):
+    """What has a run's record before its call is answered: the journal, which outlives processes, or PostgreSQL."""
+
+    JOURNAL = "JOURNAL"
+    COMMIT = "COMMIT"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execution:
     """One run. Times are UTC; what is not known yet is None.

@@ -2,21 +2,20 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from uuid import UUID
 
 from libs.common import jsontext
-from libs.common.errors import AlreadyExists, InvalidArgument, KilnError, NotFound, ResourceExhausted, Unavailable
+from libs.common.errors import InvalidArgument, KilnError, NotFound, ResourceExhausted, Unavailable
 from libs.common.ids import milliseconds_of, parse_uuid
-from libs.common.logs import logger
 from libs.common.pages import Listing, Page
 from services.executor.catalog import Catalog, CatalogFunction, Runnable
 from services.executor.clients import RegistryClient
-from services.executor.execution import Execution, Status, outcome_fields
+from services.executor.execution import Durability, Execution, Status, outcome_fields
 from services.executor.modules import Modules
+from services.executor.recorder import Recorder, room_for_end
 from services.executor.repository import ExecutionRepository, Filter
 from services.executor.sandbox.child import StartFailed
 from services.executor.sandbox.errors import Exhausted, NotPrepared
@@ -29,11 +28,9 @@ MAX_PAGE_BYTES: Final = 3 << 20
 STARTING_SECONDS: Final = 3
 # How often a version is prepared again that was evicted between its preparation and its run.
 PREPARE_TRIES: Final = 3
-# How long a caller waits for the record of a run that has ended, and how long this process does when it stops.
+# How long a caller waits for PostgreSQL to have the record of a run that has ended.
 RECORDING_SECONDS: Final = 10
 CANCELLED: Final = Outcome(None, GuestError(ErrorType.CANCELLED, "the caller went away, or its deadline passed"))
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +42,7 @@ class Request:
         reference: Id or name of the function.
         input: JSON text.
         version: None for the live one.
+        durability: What must have the record before the call is answered.
     """
 
     id: UUID
@@ -52,6 +50,7 @@ class Request:
     reference: str
     input: bytes
     version: int | None
+    durability: Durability = Durability.JOURNAL
 
 
 class Executions:
@@ -63,6 +62,7 @@ class Executions:
         registry: RegistryClient,
         modules: Modules,
         sandbox: Sandbox,
+        recorder: Recorder,
         repository: ExecutionRepository,
         *,
         max_input_bytes: int,
@@ -71,22 +71,25 @@ class Executions:
         self._registry = registry
         self._modules = modules
         self._sandbox = sandbox
+        self._recorder = recorder
         self._repository = repository
         self._max_input_bytes = max_input_bytes
-        self._background: set[asyncio.Task[Any]] = set()
 
     async def execute(self, request: Request) -> Execution:
         """Runs a function once; returns when the run is recorded.
 
-        A run that has begun always ends in the history: when its caller goes away as CANCELLED, when this process dies by a sweep.
+        A run that has begun always ends in the history: as CANCELLED when its caller goes away, and when this process dies by its journal.
 
         Raises:
-            InvalidArgument, ResourceExhausted: the input is no JSON, or too large, or nested too deep; or too many calls wait.
+            InvalidArgument, ResourceExhausted: the input is no JSON, or too large, or nested too deep; or too many calls wait, or the
+                journal is full.
+            AlreadyExists: there is an execution of that id.
             NotFound, FailedPrecondition: there is no such function or version, or it cannot run.
             Unavailable: nothing has run, or what has run could not be recorded in time.
         """
         self._check_input(request.input)
         function, runnable = await self._find_version(request.reference, request.version)
+        await self._recorder.check_free(request.id)
         cold = await self._modules.ensure(runnable)
         execution = Execution(
             id=request.id,
@@ -99,7 +102,7 @@ class Executions:
             cold_start=cold,
         )
         call = Call(runnable.artifact_digest, runnable.abi, request.input, function.limits)
-        return await self._run(execution, call, runnable)
+        return await self._finish(await self._run(execution, call, runnable), request.durability)
 
     async def get(self, text: str) -> Execution:
         """One run.
@@ -109,7 +112,7 @@ class Executions:
         """
         await self._catalog.ready(STARTING_SECONDS)
         identity = parse_uuid(text)
-        execution = await self._repository.find(identity) if identity else None
+        execution = await self._recorder.find(identity) if identity else None
         if execution is None or not await self._exists(execution.function_id):
             raise NotFound(f"there is no execution {text[:100]!r}", reason="EXECUTION_NOT_FOUND")
         return execution
@@ -119,8 +122,10 @@ class Executions:
 
         Raises:
             NotFound: there is no such function.
+            Unavailable: what was answered before is not in the history yet.
         """
         function_id = await self._find_id(reference)
+        await self._recorder.catch_up()
         before = page.key(parse_uuid)
         found = await self._repository.list(function_id, before, page.size + 1, MAX_PAGE_BYTES, wanted)
         items = found[: page.size]
@@ -129,15 +134,6 @@ class Executions:
         # Fewer than were asked for may be all there are, or all that fit: only the next run tells.
         more = len(found) > page.size or await self._repository.list(function_id, items[-1].id, 1, 0, wanted)
         return Listing(items, page.token(str(items[-1].id)) if more else "")
-
-    async def close(self) -> None:
-        """Waits for what must still be recorded, but not for ever: what is not recorded then is swept."""
-        if self._background:
-            _, unrecorded = await asyncio.wait(self._background, timeout=RECORDING_SECONDS)
-            for task in unrecorded:
-                task.cancel()
-            if unrecorded:
-                logger().error("not_recorded", runs=len(unrecorded))
 
     def _check_input(self, text: bytes) -> None:
         if len(text) > self._max_input_bytes:
@@ -168,38 +164,31 @@ class Executions:
             return False
 
     async def _run(self, execution: Execution, call: Call, runnable: Runnable) -> Execution:
-        accepted_at, waits = time.monotonic(), not self._sandbox.has_idle_worker
+        """Runs a call; returns its execution as it ended. Each step is in the journal before it is taken."""
+        accepted_at, room, begun = time.monotonic(), room_for_end(call.limits), False
         try:
-            if waits:
-                await self._begin(self._repository.accept, execution)
+            if not self._sandbox.has_idle_worker:
+                self._recorder.begin(execution)
+                begun = True
             async with self._sandbox.reserve() as slot:
+                self._refuse_deleted(execution)
                 queue_us = round((time.monotonic() - accepted_at) * 1e6)
                 execution = replace(execution, status=Status.RUNNING, queue_us=queue_us, started_at=_now())
-                await self._begin(self._repository.start, execution, accepted=waits)
-                outcome = await self._outcome(slot, call, runnable)
-        except (Exhausted, StartFailed) as error:
-            self._in_background(self._withdraw(execution.id))
-            raise _no_worker(error) from error
+                (self._recorder.start if begun else self._recorder.begin)(execution, room)
+                begun = True
+                return _ended(execution, await self._outcome(slot, call, runnable))
         except asyncio.CancelledError:
-            if waits or execution.status is Status.RUNNING:
-                self._in_background(self._record(_ended(execution, CANCELLED)))
+            if begun:
+                self._recorder.end(_ended(execution, CANCELLED))
             raise
-        return await self._finish(_ended(execution, outcome))
+        except (Exhausted, StartFailed, KilnError) as error:
+            # It has not run: whatever goes wrong in a run is an outcome.
+            if begun:
+                self._recorder.withdraw(execution.id)
+            raise _refusal(error) from error
 
-    async def _begin(self, write: Callable[[Execution], Awaitable[bool]], execution: Execution, *, accepted: bool = False) -> None:
-        """Records a step of a call before it is taken. `accepted` tells that the call's own row is there already."""
-        try:
-            begun = await write(execution)
-        except Unavailable:
-            # Whether the row is there is not known; nothing has run, so it must go.
-            self._in_background(self._withdraw(execution.id))
-            raise
-        if not begun:
-            found = await self._repository.find(execution.id)
-            if found and not accepted:
-                raise AlreadyExists(f"there is an execution {execution.id} already", reason="EXECUTION_EXISTS")
-            if found and found.status is Status.FAILED:
-                raise Unavailable("the call waited while its executor seemed dead, and has not run; try again", reason="SWEPT")
+    def _refuse_deleted(self, execution: Execution) -> None:
+        if self._catalog.was_deleted(execution.function_id):
             raise NotFound(f"{execution.function_name} was deleted", reason="FUNCTION_NOT_FOUND")
 
     async def _outcome(self, slot: Slot, call: Call, runnable: Runnable) -> Outcome:
@@ -216,43 +205,20 @@ class Executions:
         except KilnError as error:
             return _platform(f"the function's code cannot be loaded: {error.message}")
 
-    async def _finish(self, execution: Execution) -> Execution:
-        """Records the end, and answers with what the history then says."""
-        recording = self._in_background(self._record(execution))
-        try:
-            async with asyncio.timeout(RECORDING_SECONDS):
-                recorded = await asyncio.shield(recording)
-        except TimeoutError:
-            raise Unavailable(
-                f"the function ran, and its record cannot be written now; execution {execution.id} will tell", reason="NOT_RECORDED"
-            ) from None
-        if recorded is None:
+    async def _finish(self, execution: Execution, durability: Durability) -> Execution:
+        """Records the end, and answers once its record is as durable as was asked."""
+        recorded: Execution | None = execution
+        if not self._recorder.end(execution) or durability is Durability.COMMIT:
+            try:
+                async with asyncio.timeout(RECORDING_SECONDS):
+                    recorded = await self._recorder.committed(execution.id)
+            except TimeoutError:
+                raise Unavailable(
+                    f"the function ran, and its record cannot be written now; execution {execution.id} will tell", reason="NOT_RECORDED"
+                ) from None
+        if recorded is None or self._catalog.was_deleted(execution.function_id):
             raise NotFound(f"{execution.function_name} was deleted while it ran", reason="FUNCTION_NOT_FOUND")
         return recorded
-
-    async def _record(self, execution: Execution) -> Execution | None:
-        if await self._persistently(lambda: self._repository.finish(execution)):
-            return execution
-        # Swept while this process was thought dead, or deleted: the history has the last word.
-        return await self._persistently(lambda: self._repository.find(execution.id))
-
-    async def _withdraw(self, identity: UUID) -> None:
-        await self._persistently(lambda: self._repository.withdraw(identity))
-
-    @staticmethod
-    async def _persistently(write: Callable[[], Awaitable[T]]) -> T:
-        """Repeats a write that changes nothing the second time, until the database answers."""
-        while True:
-            try:
-                return await write()
-            except Unavailable:
-                await asyncio.sleep(0.3)
-
-    def _in_background(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-        return task
 
 
 def _ended(execution: Execution, outcome: Outcome) -> Execution:
@@ -264,7 +230,9 @@ def _platform(message: str) -> Outcome:
     return Outcome(None, GuestError(ErrorType.PLATFORM, message))
 
 
-def _no_worker(error: Exception) -> KilnError:
+def _refusal(error: Exception) -> KilnError:
+    if isinstance(error, KilnError):
+        return error
     if isinstance(error, Exhausted):
         return ResourceExhausted("too many calls wait for a worker; try again soon", reason="TOO_MANY_CALLS", retry_after=1)
     return Unavailable("no worker can be started now; try again", reason="SANDBOX_AWAY", retry_after=1)

@@ -1,36 +1,27 @@
--- accept_execution --  an accepted call waits for a worker
+-- write_executions --  where runs stand, many at once; an end wins over a beginning whichever comes first, and over no end but a swept one
 INSERT INTO executor.executions
-    (id, function_id, function_name, function_version, status, input, request_id, executor_id, created_at)
-SELECT $1, $2, $3, $4, 'PENDING', $5, $6, $7, $8
-WHERE NOT EXISTS (SELECT FROM executor.deleted_functions WHERE function_id = $2)
-ON CONFLICT (id) DO NOTHING
-RETURNING id;
-
--- start_execution --  a worker runs the call, whether it had to wait or not
-INSERT INTO executor.executions
-    (id, function_id, function_name, function_version, status, input, request_id, executor_id, created_at, queue_us, started_at)
-SELECT $1, $2, $3, $4, 'RUNNING', $5, $6, $7, $8, $9, $10
-WHERE NOT EXISTS (SELECT FROM executor.deleted_functions WHERE function_id = $2)
-ON CONFLICT (id) DO UPDATE SET status = 'RUNNING', queue_us = excluded.queue_us, started_at = excluded.started_at
-WHERE executions.status = 'PENDING' AND executions.executor_id = excluded.executor_id
-RETURNING id;
-
--- finish_execution --  how the call ended; wins over its beginning whichever comes first, and never over another end
-INSERT INTO executor.executions
-    (id, function_id, function_name, function_version, input, request_id, executor_id, created_at, queue_us, started_at, status, output,
+    (id, executor_id, function_id, function_name, function_version, input, request_id, created_at, queue_us, started_at, status, output,
      error_type, error, logs, logs_truncated, duration_us, cold_start, memory_peak_bytes, completed_at)
-SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20
-WHERE NOT EXISTS (SELECT FROM executor.deleted_functions WHERE function_id = $2)
+SELECT run.*
+FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::integer[], $6::bytea[], $7::text[], $8::timestamptz[], $9::integer[],
+            $10::timestamptz[], $11::text[], $12::bytea[], $13::text[], $14::bytea[], $15::bytea[], $16::boolean[], $17::integer[],
+            $18::boolean[], $19::integer[], $20::timestamptz[])
+    AS run(id, executor_id, function_id, function_name, function_version, input, request_id, created_at, queue_us, started_at, status,
+           output, error_type, error, logs, logs_truncated, duration_us, cold_start, memory_peak_bytes, completed_at)
+WHERE NOT EXISTS (SELECT FROM executor.deleted_functions deleted WHERE deleted.function_id = run.function_id)
 ON CONFLICT (id) DO UPDATE
 SET status = excluded.status, output = excluded.output, error_type = excluded.error_type, error = excluded.error, logs = excluded.logs,
     logs_truncated = excluded.logs_truncated, duration_us = excluded.duration_us, cold_start = excluded.cold_start,
     memory_peak_bytes = excluded.memory_peak_bytes, completed_at = excluded.completed_at, queue_us = excluded.queue_us,
-    started_at = excluded.started_at
-WHERE executions.status IN ('PENDING', 'RUNNING')
+    started_at = excluded.started_at, swept = false
+WHERE (excluded.completed_at IS NOT NULL AND (executions.completed_at IS NULL OR executions.swept))
+   OR (executions.status = 'PENDING' AND excluded.status = 'RUNNING' AND executions.executor_id = excluded.executor_id)
 RETURNING id;
 
--- withdraw_execution --  a call was refused after all; nothing has run
-DELETE FROM executor.executions WHERE id = $1 AND status IN ('PENDING', 'RUNNING');
+-- withdraw_executions --  calls were refused after all; nothing has run
+DELETE FROM executor.executions
+USING unnest($1::uuid[], $2::uuid[]) AS refused(id, executor_id)
+WHERE executions.id = refused.id AND executions.executor_id = refused.executor_id AND (executions.completed_at IS NULL OR executions.swept);
 
 -- find_execution --  one run
 SELECT id, function_id, function_name, function_version, status, input, output, error_type, error, logs, logs_truncated, duration_us,
@@ -70,8 +61,10 @@ ORDER BY id DESC;
 SELECT executor.create_partition(day::date)
 FROM generate_series((now() AT TIME ZONE 'UTC')::date, (now() AT TIME ZONE 'UTC')::date + $1::integer, interval '1 day') AS day;
 
--- create_partition_of --  the partition that an id belongs to
-SELECT executor.create_partition((to_timestamp($1::bigint / 1000.0) AT TIME ZONE 'UTC')::date);
+-- create_partitions_of --  the partitions that ids of these milliseconds belong to
+SELECT executor.create_partition(day)
+FROM (SELECT DISTINCT (to_timestamp(moment / 1000.0) AT TIME ZONE 'UTC')::date AS day FROM unnest($1::bigint[]) AS moment) AS days
+ORDER BY day;
 
 -- heartbeat --  this executor lives
 INSERT INTO executor.executors (id) VALUES ($1) ON CONFLICT (id) DO UPDATE SET heartbeat_at = now();
@@ -79,9 +72,9 @@ INSERT INTO executor.executors (id) VALUES ($1) ON CONFLICT (id) DO UPDATE SET h
 -- retire --  this executor ends
 DELETE FROM executor.executors WHERE id = $1;
 
--- sweep_executions --  what dead executors left unfinished has failed
+-- sweep_executions --  what silent executors left unfinished has failed, as far as is known
 UPDATE executor.executions
-SET status = 'FAILED', error_type = 'PLATFORM', error = $2, completed_at = now()
+SET status = 'FAILED', error_type = 'PLATFORM', error = $2, completed_at = now(), swept = true
 WHERE status IN ('PENDING', 'RUNNING')
   AND executor_id NOT IN (SELECT id FROM executor.executors WHERE heartbeat_at > now() - make_interval(secs => $1));
 

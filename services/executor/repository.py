@@ -1,7 +1,7 @@
 """Executions in PostgreSQL: one method a named query."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +23,10 @@ FIRST_MOMENT: Final = datetime(1970, 1, 2, tzinfo=UTC)
 LAST_MOMENT: Final = datetime(9999, 1, 1, tzinfo=UTC)
 
 
+# The executor that ran it, and a run.
+Written = tuple[UUID, Execution]
+
+
 @dataclass(frozen=True, slots=True)
 class Filter:
     """Which runs of a function a list holds; None does not filter."""
@@ -35,45 +39,33 @@ class Filter:
 
 
 class ExecutionRepository:
-    """The history. `executor_id` is written with every run, to find those of executors that died."""
+    """The history. `executor_id` is whose heartbeat it writes."""
 
     def __init__(self, database: Database, executor_id: UUID) -> None:
         self._database = database
         self._executor_id = executor_id
 
-    async def accept(self, execution: Execution) -> bool:
-        """Records a call that waits for a worker. False when its id is taken or its function deleted."""
-        return await self._write(QUERIES.accept_execution, execution.id, *self._beginning(execution))
+    async def write(self, runs: Sequence[Written]) -> Set[UUID]:
+        """Records where runs stand, each of them once. Returns the ids of those for which that is news.
 
-    async def start(self, execution: Execution) -> bool:
-        """Records that a call runs. False when its id is taken, its function deleted, or it was swept meanwhile."""
-        return await self._write(
-            QUERIES.start_execution, execution.id, *self._beginning(execution), execution.queue_us, execution.started_at
-        )
+        It is none for a run that has ended already except by a sweep, nor for the beginning of one that is there, nor for one of a deleted
+        function.
 
-    async def finish(self, execution: Execution) -> bool:
-        """Records how a call ended. False when it had ended already, or its function is deleted."""
-        return await self._write(
-            QUERIES.finish_execution,
-            execution.id,
-            *self._beginning(execution),
-            execution.queue_us,
-            execution.started_at,
-            execution.status,
-            execution.output,
-            execution.error.type if execution.error else None,
-            _error_text(execution.error) if execution.error else None,
-            orjson.dumps([asdict(line) for line in execution.logs]),
-            execution.logs_truncated,
-            execution.duration_us,
-            execution.cold_start,
-            execution.memory_peak_bytes,
-            execution.completed_at,
-        )
+        Raises:
+            Refused: PostgreSQL will never take one of them; none is recorded.
+        """
+        columns = list(zip(*(_row(executor_id, run) for executor_id, run in runs), strict=True))
+        try:
+            rows = await self._database.fetch(QUERIES.write_executions, *columns)
+        except MissingPartition:
+            await self._database.fetch(QUERIES.create_partitions_of, [milliseconds_of(run.id) for _, run in runs])
+            rows = await self._database.fetch(QUERIES.write_executions, *columns)
+        return {row["id"] for row in rows}
 
-    async def withdraw(self, identity: UUID) -> None:
-        """Removes a call that waited and was refused."""
-        await self._database.execute(QUERIES.withdraw_execution, identity)
+    async def withdraw(self, calls: Sequence[tuple[UUID, UUID]]) -> None:
+        """Removes calls that waited and were refused, each given by the executor's id and its own."""
+        executors, identities = zip(*calls, strict=True)
+        await self._database.execute(QUERIES.withdraw_executions, identities, executors)
 
     async def find(self, identity: UUID) -> Execution | None:
         """One run."""
@@ -109,7 +101,7 @@ class ExecutionRepository:
         await self._database.execute(QUERIES.retire, self._executor_id)
 
     async def sweep(self, lease_seconds: float) -> int:
-        """Ends what dead executors left; returns how many runs."""
+        """Ends what silent executors left, until one of them tells otherwise; returns how many runs."""
         swept = await self._database.execute(QUERIES.sweep_executions, lease_seconds, _error_text(SWEPT))
         await self._database.execute(QUERIES.forget_executors, lease_seconds * 10)
         return swept
@@ -125,31 +117,38 @@ class ExecutionRepository:
                 pass
             await self._database.execute(QUERIES.mark_purged, row["function_id"])
 
-    def _beginning(self, execution: Execution) -> tuple[object, ...]:
-        return (
-            execution.function_id,
-            execution.function_name,
-            execution.function_version,
-            execution.input,
-            execution.request_id,
-            self._executor_id,
-            execution.created_at,
-        )
-
-    async def _write(self, query: str, identity: UUID, *values: object) -> bool:
-        try:
-            return await self._database.fetchval(query, identity, *values) is not None
-        except MissingPartition:
-            await self._database.fetch(QUERIES.create_partition_of, milliseconds_of(identity))
-            return await self._database.fetchval(query, identity, *values) is not None
-
 
 def _within_ids(moment: datetime | None) -> datetime | None:
     return moment and min(max(moment, FIRST_MOMENT), LAST_MOMENT)
 
 
+def _row(executor_id: UUID, run: Execution) -> tuple[object, ...]:
+    return (
+        run.id,
+        executor_id,
+        run.function_id,
+        run.function_name,
+        run.function_version,
+        run.input,
+        run.request_id,
+        run.created_at,
+        run.queue_us,
+        run.started_at,
+        run.status,
+        run.output,
+        run.error.type if run.error else None,
+        _error_text(run.error) if run.error else None,
+        orjson.dumps(run.logs),
+        run.logs_truncated,
+        run.duration_us,
+        run.cold_start,
+        run.memory_peak_bytes,
+        run.completed_at,
+    )
+
+
 def _error_text(error: GuestError) -> bytes:
-    return orjson.dumps({"message": error.message, "stack": [asdict(frame) for frame in error.stack]})
+    return orjson.dumps({"message": error.message, "stack": error.stack})
 
 
 def _execution(row: Row) -> Execution:

@@ -14,7 +14,7 @@ from libs.common import request as current
 from libs.common.errors import InvalidArgument
 from libs.common.ids import parse_uuid, uuid7
 from libs.common.pages import page_of
-from services.executor.execution import Execution
+from services.executor.execution import Durability, Execution
 from services.executor.executions import Executions, Request
 from services.executor.payload import answer_form, as_value, given_text
 from services.executor.repository import Filter
@@ -28,7 +28,8 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServicer):
 
     async def ExecuteFunction(self, request: pb.ExecuteFunctionRequest, context: Any) -> pb.Execution:
         version = request.version if request.HasField("version") else None
-        call = Request(_execution_id(context), current.request_id.get(), request.id, given_text(request), version)
+        durability = Durability(_word(pb.Durability, request.durability, "durability") or Durability.JOURNAL)
+        call = Request(_execution_id(context), current.request_id.get(), request.id, given_text(request), version, durability)
         answer = execution_to_proto(await self._executions.execute(call), answer_form(request))
         answer.ClearField("given")
         return answer

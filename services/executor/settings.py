@@ -1,5 +1,7 @@
 """Settings of the executor."""
 
+from pathlib import Path
+
 from pydantic import Field
 
 from libs.common.settings import DatabaseSettings
@@ -11,6 +13,12 @@ class Settings(DatabaseSettings):
     listen_address: str = Field("127.0.0.1:50054", description="Where the service's gRPC server listens.")
     registry_address: str = Field("127.0.0.1:50051", description="Where the registry is, as `host:port`.")
     compiler_address: str = Field("127.0.0.1:50053", description="Where the compiler is, as `host:port`.")
+    executor_journal_folder: Path = Field(
+        description="Where runs are recorded until the database has them, on a disk that outlives the process."
+    )
+    executor_journal_mb: int = Field(
+        1024, ge=64, description="How large the journal may become while the database is away, in MiB; then calls are refused."
+    )
     executor_workers: int = Field(2, gt=0, le=256, description="Worker processes that always run.")
     executor_max_workers: int = Field(16, gt=0, le=1024, description="Worker processes at most, when all are busy.")
     executor_max_waiting: int = Field(256, ge=0, description="Calls that may wait for a worker; more are refused.")

@@ -74,7 +74,7 @@ class Watcher:
     async def _take(self, told: pb.WatchedFunction) -> None:
         identity = UUID(told.id)
         if told.deleted:
-            self._catalog.remove(identity)
+            self._catalog.delete(identity)
             self._spawn(self._remember_deletion(identity))
         else:
             self._catalog.put(function_from_proto(told))

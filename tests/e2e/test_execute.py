@@ -36,6 +36,22 @@ def test_an_execution_tells_what_ran_and_how_long(functions: Platform) -> None:
     assert "error" not in execution
 
 
+@pytest.mark.parametrize("durability", ["JOURNAL", "COMMIT"])
+def test_a_call_may_say_what_must_have_its_record(functions: Platform, durability: str) -> None:
+    answer = functions.http.post("/functions/echo/execute", json={"input": 1, "durability": durability})
+
+    assert (answer.status_code, answer.json()["output"]) == (200, 1)
+    assert functions.http.get(f"/executions/{answer.json()['id']}").json()["output"] == 1
+
+
+@pytest.mark.parametrize("durability", ["FOREVER", 7, True, "", []])
+def test_a_durability_that_there_is_not_is_refused_by_its_name(functions: Platform, durability: Any) -> None:
+    answer = functions.http.post("/functions/echo/execute", json={"input": 1, "durability": durability})
+
+    assert answer.status_code == 400, answer.text
+    assert "durability" in answer.json()["error"]["message"]
+
+
 def test_the_record_has_the_input_and_output_of_the_call(functions: Platform) -> None:
     execution = functions.execute("echo", {"a": 1})
 

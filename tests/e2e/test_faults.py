@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.build_faults import Building, check_builds, kill_builds
-from tests.support.faults import run_rounds
+from tests.support.faults import kill_again_and_again, run_rounds
 from tests.support.load import check, load_on
 from tests.support.platform import running_platform
 
@@ -18,6 +18,18 @@ def test_a_few_faults_under_load_lose_and_hang_nothing(home: Path, seed: int) ->
     with running_platform(home / "faults") as platform:
         with load_on(platform, seed) as load:
             run_rounds(platform, seed, ROUNDS, print)
+
+        check(platform, load.log, seconds=120)
+
+    assert len(load.log.executions) > ROUNDS
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("seed", [20_262])
+def test_an_executor_that_is_killed_a_few_times_under_load_loses_nothing_that_it_answered(home: Path, seed: int) -> None:
+    with running_platform(home / "journal") as platform:
+        with load_on(platform, seed) as load:
+            kill_again_and_again(platform, "executor", seed, ROUNDS, print)
 
         check(platform, load.log, seconds=120)
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.support.build_faults import Building, check_builds, kill_builds
-from tests.support.faults import run_rounds
+from tests.support.faults import kill_again_and_again, run_rounds
 from tests.support.load import check, load_on, source_of
 from tests.support.platform import running_platform
 
@@ -20,6 +20,18 @@ def test_many_faults_under_load_lose_and_hang_nothing(home: Path) -> None:
             run_rounds(platform, seed, rounds, print)
 
         print(f"{len(load.log.executions)} runs and {len(load.log.versions)} versions answered; not answered: {dict(load.log.unanswered)}")
+        check(platform, load.log, seconds=180)
+
+
+def test_an_executor_that_is_killed_many_times_under_load_loses_nothing_that_it_answered(home: Path) -> None:
+    seed, rounds = int(os.environ.get("SOAK_SEED", random.randrange(10**6))), int(os.environ.get("SOAK_ROUNDS", "50"))
+    print(f"\nSOAK_SEED={seed} SOAK_ROUNDS={rounds}")
+
+    with running_platform(home / "journal") as platform:
+        with load_on(platform, seed) as load:
+            kill_again_and_again(platform, "executor", seed, rounds, print)
+
+        print(f"{len(load.log.executions)} runs answered; not answered: {dict(load.log.unanswered)}")
         check(platform, load.log, seconds=180)
 
 

@@ -39,6 +39,23 @@ def run_rounds(platform: Platform, seed: int, rounds: int, say: Callable[[str], 
             _send(process, signal.SIGCONT)
 
 
+def kill_again_and_again(platform: Platform, name: str, seed: int, rounds: int, say: Callable[[str], None]) -> None:
+    """Kills one process, and the one that takes its place, and so on.
+
+    Args:
+        platform: Under load.
+        name: Whose process.
+        seed: Of the pauses between.
+        rounds: How many.
+        say: Told of each round.
+    """
+    chance = random.Random(seed)
+    for number in range(1, rounds + 1):
+        time.sleep(chance.uniform(1, 4))
+        say(f"round {number}: SIGKILL to {name}")
+        _send(platform.process(name), signal.SIGKILL)
+
+
 def _choose(platform: Platform, chance: random.Random) -> tuple[str, psutil.Process]:
     """A process of the platform: a service, PostgreSQL, or one that serves them."""
     while True:

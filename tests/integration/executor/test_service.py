@@ -102,7 +102,13 @@ async def url(postgres: TestPostgres) -> str:
 async def running(home: Path, url: str, address: str, **more: str) -> AsyncIterator[Executor]:
     """An executor that follows the registry at an address while the block runs."""
     own = f"127.0.0.1:{free_ports(1)[0]}"
-    others = {"KILN_DATABASE_URL": url, "KILN_REGISTRY_ADDRESS": address, "KILN_COMPILER_ADDRESS": address, "KILN_LISTEN_ADDRESS": own}
+    others = {
+        "KILN_DATABASE_URL": url,
+        "KILN_REGISTRY_ADDRESS": address,
+        "KILN_COMPILER_ADDRESS": address,
+        "KILN_LISTEN_ADDRESS": own,
+        "KILN_EXECUTOR_JOURNAL_FOLDER": str(home / "journal"),
+    }
     starting = running_process("executor", own, home / "executor.log", **{**SETTINGS, **others, **more})
     # In a thread, since what it connects to may be served by this loop.
     process = await asyncio.to_thread(starting.__enter__)
@@ -486,7 +492,11 @@ async def test_an_executor_that_is_told_to_stop_ends_also_when_the_database_is_a
 
 async def test_an_executor_that_is_told_to_stop_while_it_waits_for_its_database_ends(home: Path) -> None:
     log, (own, nobody) = home / "waiting.log", free_ports(2)
-    settings = environment(KILN_DATABASE_URL=f"postgresql://kiln:x@127.0.0.1:{nobody}/kiln", KILN_LISTEN_ADDRESS=f"127.0.0.1:{own}")
+    settings = environment(
+        KILN_DATABASE_URL=f"postgresql://kiln:x@127.0.0.1:{nobody}/kiln",
+        KILN_LISTEN_ADDRESS=f"127.0.0.1:{own}",
+        KILN_EXECUTOR_JOURNAL_FOLDER=str(home / "journal"),
+    )
     with log.open("wb") as file:
         process = await asyncio.create_subprocess_exec(sys.executable, "-m", "services.executor", env=settings, stdout=file, stderr=file)
     async with asyncio.timeout(20):

@@ -1,20 +1,21 @@
 """What the executor's domain stands on, in memory, failing when a test says so."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
+import asyncpg
+
 from libs.common.errors import NotFound, Unavailable
 from services.executor.catalog import CatalogFunction, Runnable
 from services.executor.execution import Execution, Status
-from services.executor.repository import SWEPT
+from services.executor.repository import SWEPT, Filter
 from services.executor.sandbox import Call, Limits, NotPrepared, Outcome
 
 ECHO = UUID(int=1)
-ENDED = (Status.COMPLETED, Status.FAILED)
 AWAY = Unavailable("the database cannot be reached", reason="DATABASE_AWAY")
 
 
@@ -28,75 +29,88 @@ class FakeHistory:
 
     Attributes:
         rows: What is in it.
-        written: Every state that was written, in order, and of which run.
+        executors: Whose those are.
+        swept: Which of them have an end that is only concluded.
+        batches: How many runs were written at once, in order.
         deleted: Functions that are remembered as deleted.
-        away: Writes by name of the method that raise `Unavailable`: how often they still do.
+        refused: Runs that it never takes.
+        away: Methods by name that raise `Unavailable`: how often they still do.
         writes_although_away: Whether such a write is done all the same, as when only its answer is lost.
         missed: Set when a method met a database that is away.
     """
 
     def __init__(self) -> None:
         self.rows: dict[UUID, Execution] = {}
-        self.written: list[tuple[UUID, Status]] = []
+        self.executors: dict[UUID, UUID] = {}
+        self.swept: set[UUID] = set()
+        self.batches: list[int] = []
         self.deleted: set[UUID] = set()
+        self.refused: set[UUID] = set()
         self.away: dict[str, int] = {}
         self.writes_although_away = False
         self.missed = asyncio.Event()
         self._changed = asyncio.Condition()
 
-    async def accept(self, execution: Execution) -> bool:
-        return await self._write("accept", execution, lambda known: known is None)
+    async def write(self, runs: Sequence[tuple[UUID, Execution]]) -> set[UUID]:
+        missing = self.away.get("write", 0) > 0
+        if any(run.id in self.refused for _, run in runs):
+            raise asyncpg.DataError("value out of range")
+        news: set[UUID] = set()
+        if not missing or self.writes_although_away:
+            self.batches.append(len(runs))
+            news = {run.id for executor_id, run in runs if self._take(executor_id, run)}
+            await self._tell()
+        self._meet("write")
+        return news
 
-    async def start(self, execution: Execution) -> bool:
-        return await self._write("start", execution, lambda known: known is None or known.status is Status.PENDING)
-
-    async def finish(self, execution: Execution) -> bool:
-        return await self._write("finish", execution, lambda known: known is None or known.status not in ENDED)
-
-    async def withdraw(self, identity: UUID) -> None:
+    async def withdraw(self, calls: Sequence[tuple[UUID, UUID]]) -> None:
         self._meet("withdraw")
-        if identity in self.rows and self.rows[identity].status not in ENDED:
-            del self.rows[identity]
+        for executor_id, identity in calls:
+            if self.executors.get(identity) == executor_id and not self._ended(identity):
+                del self.rows[identity], self.executors[identity]
         await self._tell()
 
     async def find(self, identity: UUID) -> Execution | None:
         self._meet("find")
         return self.rows.get(identity)
 
+    async def list(self, function_id: UUID, before: UUID | None, most: int, bytes_: int, wanted: Filter) -> Sequence[Execution]:
+        self._meet("list")
+        newest = sorted(self.rows.values(), key=lambda run: run.id, reverse=True)
+        return [run for run in newest if run.function_id == function_id and (before is None or run.id < before)][:most]
+
     async def remember_deletion(self, function_id: UUID) -> None:
         self._meet("remember_deletion")
         self.deleted.add(function_id)
         await self._tell()
 
-    @property
-    def states(self) -> list[Status]:
-        """Every state that was written, in order."""
-        return [status for _, status in self.written]
-
-    def states_of(self, identity: UUID) -> list[Status]:
-        """Those of one run."""
-        return [status for one, status in self.written if one == identity]
-
     def sweep(self) -> None:
         """Ends what has not ended, as another executor does when this one seems dead."""
         for identity, row in self.rows.items():
-            if row.status not in ENDED:
+            if row.completed_at is None:
                 self.rows[identity] = replace(row, status=Status.FAILED, error=SWEPT, completed_at=datetime.now(UTC))
+                self.swept.add(identity)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Returns once something that is written makes a condition true."""
         async with asyncio.timeout(5), self._changed:
             await self._changed.wait_for(condition)
 
-    async def _write(self, name: str, execution: Execution, may: Callable[[Execution | None], bool]) -> bool:
-        missing = self.away.get(name, 0) > 0
-        written = execution.function_id not in self.deleted and may(self.rows.get(execution.id))
-        if written and (not missing or self.writes_although_away):
-            self.rows[execution.id] = execution
-            self.written.append((execution.id, execution.status))
-            await self._tell()
-        self._meet(name)
-        return written
+    def _take(self, executor_id: UUID, run: Execution) -> bool:
+        if run.function_id in self.deleted:
+            return False
+        known = self.rows.get(run.id)
+        own = self.executors.setdefault(run.id, executor_id) == executor_id
+        begins = known is not None and own and (known.status, run.status) == (Status.PENDING, Status.RUNNING)
+        if known is None or begins or (run.completed_at is not None and not self._ended(run.id)):
+            self.rows[run.id] = run
+            self.swept.discard(run.id)
+            return True
+        return False
+
+    def _ended(self, identity: UUID) -> bool:
+        """Whether a run has an end that stays."""
+        return self.rows[identity].completed_at is not None and identity not in self.swept
 
     def _meet(self, name: str) -> None:
         if self.away.get(name, 0) > 0:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.errors import Unavailable
-from services.executor.catalog import Catalog, CatalogFunction, Runnable
+from services.executor.catalog import MAX_DELETED, Catalog, CatalogFunction, Runnable
 from services.executor.sandbox import Limits
 
 ONE, OTHER, THIRD = (UUID(int=number) for number in (1, 2, 3))
@@ -139,3 +139,23 @@ def test_every_function_is_found_by_the_name_it_was_last_told_with(changes: list
     for name in "abc":
         found = catalog.find(None, name)
         assert (found.id if found else None) == next((one for one, other in names.items() if other == name), None)
+
+
+def test_a_deleted_function_is_gone_and_known_to_have_been_deleted() -> None:
+    catalog = holding(function(), function(OTHER, "other"))
+
+    catalog.delete(ONE)
+    catalog.delete(THIRD)
+    catalog.complete(set())
+
+    assert catalog.find(ONE, "echo") is None
+    assert [catalog.was_deleted(identity) for identity in (ONE, OTHER, THIRD)] == [True, False, True]
+
+
+def test_the_oldest_deletions_are_forgotten() -> None:
+    catalog = Catalog()
+
+    for number in range(MAX_DELETED + 1):
+        catalog.delete(UUID(int=number))
+
+    assert [catalog.was_deleted(UUID(int=number)) for number in (0, 1, MAX_DELETED)] == [False, True, True]

@@ -1,7 +1,11 @@
-"""A run that has begun always ends in the history; one that has not begun leaves nothing there."""
+"""A run that has begun always ends in the history, whenever the database has time; one that has not begun leaves nothing there."""
 
 import asyncio
-from typing import cast
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
@@ -16,46 +20,70 @@ from libs.common.errors import (
     Unavailable,
 )
 from libs.common.ids import milliseconds_of, uuid7
+from libs.common.pages import Page
+from libs.common.server import forever
 from services.executor import executions as tested
+from services.executor import recorder as recorder_module
 from services.executor.catalog import Catalog
 from services.executor.clients import RegistryClient
-from services.executor.execution import Execution, Status
+from services.executor.execution import Durability, Execution, Status
 from services.executor.executions import PREPARE_TRIES, Executions, Request
+from services.executor.journal_folder import open_journals
 from services.executor.modules import Modules
-from services.executor.repository import SWEPT, ExecutionRepository
+from services.executor.recorder import Recorder, room_for_end
+from services.executor.repository import ExecutionRepository, Filter
 from services.executor.sandbox import Call, ErrorType, Exhausted, GuestError, Outcome, Sandbox, StartFailed
+from tests.support.waiting import until
 from tests.unit.executor.fakes import FakeHistory, FakeModules, FakeRegistry, FakeSandbox, function, not_prepared
 
 MAX_INPUT_BYTES = 1000
 
 
 class Executor:
-    """The runs of an executor that stands on fakes. It knows one function, `echo`."""
+    """The runs of an executor that stands on fakes, and on a journal on the disk. It knows one function, `echo`.
 
-    def __init__(self) -> None:
+    Nothing is drained unless a test says so.
+    """
+
+    def __init__(self, folder: Path, max_journal_bytes: int = 64 << 20) -> None:
         self.history, self.sandbox, self.modules, self.registry = FakeHistory(), FakeSandbox(), FakeModules(), FakeRegistry(function())
         self.catalog = Catalog()
         self.catalog.put(function())
         self.catalog.complete({function().id})
-        self.executions = Executions(
-            self.catalog,
+        history = cast(ExecutionRepository, self.history)
+        self.journals = open_journals(folder, uuid7())
+        self.recorder = Recorder(self.journals, history, max_bytes=max_journal_bytes)
+        self.executions = self.over(self.catalog)
+        self._blocked = asyncio.Event()
+        self._draining: asyncio.Task[None] | None = None
+
+    def over(self, catalog: Catalog) -> Executions:
+        """The same with another catalog."""
+        return Executions(
+            catalog,
             cast(RegistryClient, self.registry),
             cast(Modules, self.modules),
             cast(Sandbox, self.sandbox),
+            self.recorder,
             cast(ExecutionRepository, self.history),
             max_input_bytes=MAX_INPUT_BYTES,
         )
-        self._blocked = asyncio.Event()
 
     async def execute(
-        self, text: bytes = b"1", *, identity: UUID | None = None, reference: str = "echo", version: int | None = None
+        self,
+        text: bytes = b"1",
+        *,
+        identity: UUID | None = None,
+        reference: str = "echo",
+        version: int | None = None,
+        durability: Durability = Durability.JOURNAL,
     ) -> Execution:
-        return await self.executions.execute(Request(identity or uuid7(), "request", reference, text, version))
+        return await self.executions.execute(Request(identity or uuid7(), "request", reference, text, version, durability))
 
-    def calling(self, text: bytes = b"1", identity: UUID | None = None) -> "asyncio.Task[Execution]":
-        return asyncio.create_task(self.execute(text, identity=identity))
+    def calling(self, text: bytes = b"1", identity: UUID | None = None, **more: Any) -> "asyncio.Task[Execution]":
+        return asyncio.create_task(self.execute(text, identity=identity, **more))
 
-    async def running(self) -> "asyncio.Task[Execution]":
+    async def running(self, identity: UUID | None = None) -> "asyncio.Task[Execution]":
         """A call whose guest runs until it is let go or cancelled."""
 
         async def work(call: Call) -> Outcome:
@@ -65,29 +93,58 @@ class Executor:
 
         begun = asyncio.Event()
         self.sandbox.work = work
-        task = self.calling()
+        task = self.calling(identity=identity)
         await begun.wait()
         return task
+
+    async def waiting(self, text: bytes = b"2") -> "tuple[asyncio.Task[Execution], UUID]":
+        """A call that waits for the only worker, and its id."""
+        identity = uuid7()
+        task = self.calling(text, identity)
+        await until(lambda: self._is_known(identity))
+        return task, identity
+
+    async def _is_known(self, identity: UUID) -> bool:
+        return await self.recorder.find(identity) is not None
 
     def let_go(self) -> None:
         """Lets the guest of `running` answer."""
         self._blocked.set()
 
+    def drain(self) -> None:
+        """From now on the journal is drained."""
+        self._draining = asyncio.create_task(forever("drain", self.recorder.drainer.step, pause_seconds=0))
+
+    async def drained(self) -> None:
+        """Returns once the history has all."""
+        if self._draining is None:
+            self.drain()
+        async with asyncio.timeout(5):
+            await self.recorder.drain(5)
+
     async def only_row(self) -> Execution:
         """What is left in the history once all is recorded."""
-        await self.executions.close()
+        await self.drained()
         (row,) = self.history.rows.values()
         return row
 
+    async def close(self) -> None:
+        if self._draining:
+            self._draining.cancel()
+        self.journals.close()
+
 
 @pytest.fixture
-def executor() -> Executor:
-    return Executor()
+async def executor(tmp_path: Path) -> AsyncIterator[Executor]:
+    executor = Executor(tmp_path)
+    yield executor
+    await executor.close()
 
 
-def refused(error: Exception) -> Executor:
-    executor = Executor()
-    executor.sandbox.refusal = error
+@pytest.fixture
+def full(executor: Executor) -> Executor:
+    """An executor that has no room for a call."""
+    executor.sandbox.refusal = Exhausted("1 calls wait for a worker already")
     return executor
 
 
@@ -100,11 +157,11 @@ async def failure(call: "asyncio.Task[Execution]") -> KilnError:
 # From its beginning to its end
 
 
-async def test_a_call_with_an_idle_worker_is_recorded_as_running_and_then_as_ended(executor: Executor) -> None:
+async def test_a_call_is_answered_without_the_database_and_in_the_history_as_it_was_answered(executor: Executor) -> None:
     answer = await executor.execute(b'{"a": 1.10}')
 
-    assert executor.history.states == [Status.RUNNING, Status.COMPLETED]
-    assert answer == await executor.only_row()
+    assert executor.history.rows == {}
+    assert await executor.only_row() == answer
     assert (answer.output, answer.function_name, answer.function_version, answer.duration_us) == (b'{"a": 1.10}', "echo", 1, 7)
     assert answer.started_at is not None
     assert answer.completed_at is not None
@@ -113,18 +170,31 @@ async def test_a_call_with_an_idle_worker_is_recorded_as_running_and_then_as_end
 
 
 async def test_a_call_without_an_idle_worker_is_pending_until_it_gets_one(executor: Executor) -> None:
+    executor.drain()
     first = await executor.running()
-    second = executor.calling(b"2")
+    second, identity = await executor.waiting()
 
-    await executor.history.until(lambda: Status.PENDING in executor.history.states)
-    assert executor.history.states == [Status.RUNNING, Status.PENDING]
+    await executor.history.until(lambda: {row.status for row in executor.history.rows.values()} == {Status.RUNNING, Status.PENDING})
+    assert (await executor.executions.get(str(identity))).status is Status.PENDING
     executor.let_go()
     await first
     answer = await second
+    await executor.drained()
 
-    assert executor.history.states_of(answer.id) == [Status.PENDING, Status.RUNNING, Status.COMPLETED]
-    assert (answer.output, executor.history.rows[answer.id].output) == (b"2", b"2")
+    assert (answer.output, executor.history.rows[identity]) == (b"2", answer)
     assert answer.queue_us > 0
+
+
+async def test_a_call_is_seen_while_it_runs_before_the_history_knows_of_it(executor: Executor) -> None:
+    call = await executor.running(identity := uuid7())
+
+    seen = await executor.executions.get(str(identity))
+    executor.let_go()
+    await call
+
+    assert (seen.status, seen.input, seen.output) == (Status.RUNNING, b"1", None)
+    assert seen.started_at is not None
+    assert executor.history.rows == {}
 
 
 async def test_a_guests_fault_is_an_answer(executor: Executor) -> None:
@@ -148,35 +218,40 @@ async def test_a_call_is_cold_when_it_waited_for_its_module(executor: Executor, 
 # Refusals
 
 
-async def test_a_call_for_which_there_is_no_room_is_refused_with_a_time_to_wait_and_leaves_nothing() -> None:
-    executor = refused(Exhausted("1 calls wait for a worker already"))
-
-    error = await failure(executor.calling())
-    await executor.executions.close()
+async def test_a_call_for_which_there_is_no_room_is_refused_with_a_time_to_wait_and_leaves_nothing(full: Executor) -> None:
+    error = await failure(full.calling())
+    await full.drained()
 
     assert (type(error), error.reason, error.retry_after) == (ResourceExhausted, "TOO_MANY_CALLS", 1)
-    assert (executor.history.rows, executor.sandbox.calls) == ({}, [])
+    assert (full.history.rows, full.sandbox.calls) == ({}, [])
 
 
-async def test_a_call_for_which_no_worker_can_be_started_is_refused_and_leaves_nothing() -> None:
-    executor = refused(StartFailed("no memory"))
+async def test_a_call_for_which_no_worker_can_be_started_is_refused_and_leaves_nothing(executor: Executor) -> None:
+    executor.sandbox.refusal = StartFailed("no memory")
 
     error = await failure(executor.calling())
-    await executor.executions.close()
+    await executor.drained()
 
     assert (type(error), error.reason) == (Unavailable, "SANDBOX_AWAY")
     assert executor.history.rows == {}
 
 
-async def test_a_refused_call_is_withdrawn_also_when_the_database_is_away_for_a_while() -> None:
-    executor = refused(Exhausted("full"))
+async def test_a_refused_call_is_withdrawn_also_when_the_database_is_away_for_a_while(executor: Executor) -> None:
+    executor.drain()
+    first = await executor.running()
+    second, identity = await executor.waiting()
+    await executor.history.until(lambda: identity in executor.history.rows)
     executor.history.away = {"withdraw": 2}
 
-    await failure(executor.calling())
-    await executor.executions.close()
+    # Its function is deleted, which is told when its turn comes.
+    executor.catalog.delete(function().id)
+    executor.let_go()
+    await asyncio.gather(first, return_exceptions=True)
+    await failure(second)
+    await executor.drained()
 
-    assert executor.history.states == [Status.PENDING]
-    assert executor.history.rows == {}
+    assert identity not in executor.history.rows
+    assert await executor.recorder.find(identity) is None
 
 
 @pytest.mark.parametrize(
@@ -194,8 +269,10 @@ async def test_an_input_that_cannot_be_run_is_refused_before_anything_is_recorde
 ) -> None:
     error = await failure(executor.calling(text))
 
+    await executor.drained()
+
     assert (type(error), error.reason) == (kind, reason)
-    assert executor.history.states == []
+    assert executor.history.rows == {}
 
 
 async def test_an_id_that_is_taken_runs_nothing_and_leaves_the_record_as_it_is(executor: Executor) -> None:
@@ -209,14 +286,36 @@ async def test_an_id_that_is_taken_runs_nothing_and_leaves_the_record_as_it_is(e
 
 
 async def test_an_id_that_is_taken_is_told_to_a_call_that_would_have_to_wait_too(executor: Executor) -> None:
-    first = await executor.running()
-    (identity,) = executor.history.rows
+    first = await executor.running(identity := uuid7())
 
     error = await failure(executor.calling(b"2", identity))
     executor.let_go()
 
     assert type(error) is AlreadyExists
     assert (await first).output == b"1"
+    assert (await executor.only_row()).output == b"1"
+
+
+async def test_an_id_from_before_this_executor_is_looked_for_in_the_history(executor: Executor) -> None:
+    old = UUID(int=(milliseconds_of(uuid7()) - 60_000) << 80 | 7 << 76 | 2 << 62)
+
+    answer = await executor.execute(identity=old)
+    await executor.drained()
+    executor.recorder = Recorder(executor.journals, cast(ExecutionRepository, executor.history), max_bytes=64 << 20)
+    executor.executions = executor.over(executor.catalog)
+    error = await failure(executor.calling(b"2", old))
+
+    assert type(error) is AlreadyExists
+    assert executor.history.rows == {old: answer}
+    assert len(executor.sandbox.calls) == 1
+
+
+async def test_an_id_that_was_refused_may_come_again(full: Executor) -> None:
+    await failure(full.calling(identity=(identity := uuid7())))
+
+    full.sandbox.refusal = None
+
+    assert (await full.execute(identity=identity)).id == identity
 
 
 async def test_a_module_that_cannot_be_had_is_told_and_leaves_nothing(executor: Executor) -> None:
@@ -224,8 +323,10 @@ async def test_a_module_that_cannot_be_had_is_told_and_leaves_nothing(executor: 
 
     error = await failure(executor.calling())
 
+    await executor.drained()
+
     assert error.reason == "VERSION_UNLOADABLE"
-    assert executor.history.states == []
+    assert executor.history.rows == {}
 
 
 # Which function and version
@@ -262,14 +363,7 @@ async def test_a_version_below_one_is_refused_by_name(executor: Executor, versio
 
 async def test_nothing_is_answered_before_the_functions_are_known(executor: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tested, "STARTING_SECONDS", 0.01)
-    starting = Executions(
-        Catalog(),
-        cast(RegistryClient, executor.registry),
-        cast(Modules, executor.modules),
-        cast(Sandbox, executor.sandbox),
-        cast(ExecutionRepository, executor.history),
-        max_input_bytes=MAX_INPUT_BYTES,
-    )
+    starting = executor.over(Catalog())
 
     for asking in (starting.execute(Request(uuid7(), "", "nobody", b"1", None)), starting.get(str(uuid7()))):
         with pytest.raises(Unavailable) as refusal:
@@ -297,15 +391,14 @@ async def test_a_call_that_is_cancelled_while_it_runs_is_recorded_as_cancelled(e
 
 async def test_a_call_that_is_cancelled_while_it_waits_is_recorded_as_cancelled_and_never_runs(executor: Executor) -> None:
     first = await executor.running()
-    waiting = executor.calling(b"2")
-    await executor.history.until(lambda: Status.PENDING in executor.history.states)
+    waiting, _ = await executor.waiting()
 
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
     executor.let_go()
     await first
-    await executor.executions.close()
+    await executor.drained()
 
     errors = [row.error.type for row in executor.history.rows.values() if row.error]
     assert errors == [ErrorType.CANCELLED]
@@ -320,14 +413,15 @@ async def test_a_call_that_is_cancelled_before_it_began_leaves_nothing(executor:
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    await executor.executions.close()
+    await executor.drained()
 
-    assert executor.history.states == []
+    assert executor.history.rows == {}
 
 
-async def test_a_call_whose_caller_goes_away_while_its_end_is_recorded_keeps_that_end(executor: Executor) -> None:
-    executor.history.away = {"finish": 1}
-    call = executor.calling()
+async def test_a_call_whose_caller_goes_away_while_its_end_is_committed_keeps_that_end(executor: Executor) -> None:
+    executor.history.away = {"write": 1}
+    executor.drain()
+    call = executor.calling(durability=Durability.COMMIT)
     await executor.history.missed.wait()
 
     call.cancel()
@@ -341,40 +435,25 @@ async def test_a_call_whose_caller_goes_away_while_its_end_is_recorded_keeps_tha
 
 
 @pytest.mark.parametrize("written", [False, True])
-async def test_a_call_whose_beginning_cannot_be_recorded_runs_nothing_and_leaves_nothing(executor: Executor, written: bool) -> None:
-    executor.history.away = {"start": 1}
+async def test_calls_go_on_while_the_database_is_away_and_each_is_there_once_when_it_is_back(executor: Executor, written: bool) -> None:
+    executor.history.away = {"write": 2}
     executor.history.writes_although_away = written
+    executor.drain()
 
-    error = await failure(executor.calling())
-    await executor.executions.close()
+    answers = [await executor.execute(str(number).encode()) for number in range(20)]
+    await executor.history.missed.wait()
+    answers += [await executor.execute(str(number).encode()) for number in range(20)]
+    await executor.drained()
 
-    assert (type(error), error.reason) == (Unavailable, "DATABASE_AWAY")
-    assert executor.sandbox.calls == []
-    assert executor.history.states == ([Status.RUNNING] if written else [])
-    assert executor.history.rows == {}
-
-
-@pytest.mark.parametrize("write", ["accept", "start"])
-async def test_a_call_that_waits_leaves_nothing_either(executor: Executor, write: str) -> None:
-    first = await executor.running()
-    executor.history.away = {write: 1}
-    executor.history.writes_although_away = True
-    waiting = executor.calling(b"2")
-    await executor.history.until(lambda: Status.PENDING in executor.history.states)
-
-    executor.let_go()
-    error = await failure(waiting)
-    answer = await first
-
-    assert type(error) is Unavailable
-    assert await executor.only_row() == answer
-    assert [call.input for call in executor.sandbox.calls] == [b"1"]
+    assert executor.history.rows == {answer.id: answer for answer in answers}
+    assert len(executor.sandbox.calls) == 40
 
 
-async def test_a_call_that_ended_waits_for_its_record(executor: Executor) -> None:
-    executor.history.away = {"finish": 2}
+async def test_a_call_that_asks_for_it_waits_for_the_database(executor: Executor) -> None:
+    executor.history.away = {"write": 2}
+    executor.drain()
 
-    answer = await executor.execute()
+    answer = await executor.execute(durability=Durability.COMMIT)
 
     assert (answer.status, executor.history.rows[answer.id]) == (Status.COMPLETED, answer)
     assert len(executor.sandbox.calls) == 1
@@ -382,27 +461,67 @@ async def test_a_call_that_ended_waits_for_its_record(executor: Executor) -> Non
 
 async def test_a_record_that_takes_too_long_is_told_and_written_later(executor: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tested, "RECORDING_SECONDS", 0.05)
-    executor.history.away = {"finish": 2}
+    executor.history.away = {"write": 2}
+    executor.drain()
     identity = uuid7()
 
-    error = await failure(executor.calling(b"1", identity))
-    monkeypatch.undo()
+    error = await failure(executor.calling(identity=identity, durability=Durability.COMMIT))
 
     assert (type(error), error.reason) == (Unavailable, "NOT_RECORDED")
     assert str(identity) in error.message
-    assert executor.history.rows[identity].status is Status.RUNNING
     assert (await executor.only_row()).output == b"1"
 
 
-async def test_closing_does_not_wait_for_ever_for_a_database_that_stays_away(executor: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tested, "RECORDING_SECONDS", 0.05)
-    executor.history.away = {"finish": 1_000_000}
-    await failure(executor.calling())
+async def test_a_list_has_what_was_answered_before_and_says_so_when_it_cannot(executor: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorder_module, "CATCH_UP_SECONDS", 0.1)
+    page = Page(10, None, "")
+    executor.drain()
+    answer = await executor.execute()
 
-    async with asyncio.timeout(5):
-        await executor.executions.close()
+    assert (await executor.executions.list("echo", page, Filter())).items == [answer]
 
-    assert executor.history.states == [Status.RUNNING]
+    executor.history.away = {"write": 1_000_000}
+    await executor.execute()
+    with pytest.raises(Unavailable) as refusal:
+        await executor.executions.list("echo", page, Filter())
+    assert refusal.value.reason == "DATABASE_AWAY"
+
+
+async def test_a_journal_that_is_full_refuses_calls_before_they_run_until_the_database_takes_what_is_in_it(tmp_path: Path) -> None:
+    limits = function().limits
+    executor = Executor(tmp_path / "small", max_journal_bytes=room_for_end(limits) + 20_000)
+    executor.history.away = {"write": 1_000_000}
+
+    results = [await asyncio.gather(executor.execute(b'"' + b"x" * 900 + b'"'), return_exceptions=True) for _ in range(20)]
+    answered = [one for result in results for one in result if isinstance(one, Execution)]
+    refusals = [one for result in results for one in result if isinstance(one, ResourceExhausted)]
+    assert {(one.reason, one.retry_after) for one in refusals} == {("JOURNAL_FULL", 1)}
+    assert len(answered) + len(refusals) == len(results)
+    assert 0 < len(answered) == len(executor.sandbox.calls) < 20
+
+    executor.history.away = {}
+    await executor.drained()
+    answered.append(await executor.execute())
+    await executor.drained()
+
+    assert executor.history.rows == {answer.id: answer for answer in answered}
+    await executor.close()
+
+
+async def test_the_room_for_the_end_of_a_run_is_kept_while_it_runs_and_given_back(tmp_path: Path) -> None:
+    executor = Executor(tmp_path / "small", max_journal_bytes=2 * room_for_end(function().limits) - 1)
+    first = await executor.running()
+    waiting, identity = await executor.waiting()
+    executor.sandbox._worker = asyncio.Lock()
+
+    error = await failure(executor.calling())
+    executor.let_go()
+    await asyncio.gather(first, waiting)
+
+    assert error.reason == "JOURNAL_FULL"
+    assert (await executor.execute()).status is Status.COMPLETED
+    assert (await executor.recorder.find(identity)) is not None
+    await executor.close()
 
 
 # What happens meanwhile
@@ -454,10 +573,14 @@ async def test_a_worker_that_cannot_be_replaced_ends_a_call_that_had_begun(execu
     assert answer == await executor.only_row()
 
 
-async def test_a_function_that_is_deleted_before_its_call_begins_runs_nothing(executor: Executor) -> None:
-    executor.history.deleted.add(function().id)
+async def test_a_function_that_is_deleted_while_its_call_is_prepared_runs_nothing(executor: Executor) -> None:
+    executor.modules.may_prepare.clear()
+    call = executor.calling()
+    await executor.modules.asked.wait()
 
-    error = await failure(executor.calling())
+    executor.catalog.delete(function().id)
+    executor.modules.may_prepare.set()
+    error = await failure(call)
 
     assert (type(error), error.reason) == (NotFound, "FUNCTION_NOT_FOUND")
     assert executor.sandbox.calls == []
@@ -465,10 +588,9 @@ async def test_a_function_that_is_deleted_before_its_call_begins_runs_nothing(ex
 
 async def test_a_function_that_is_deleted_while_its_call_waits_is_not_found(executor: Executor) -> None:
     first = await executor.running()
-    waiting = executor.calling(b"2")
-    await executor.history.until(lambda: Status.PENDING in executor.history.states)
+    waiting, _ = await executor.waiting()
 
-    executor.history.deleted.add(function().id)
+    executor.catalog.delete(function().id)
     executor.let_go()
     await asyncio.gather(first, return_exceptions=True)
     error = await failure(waiting)
@@ -477,40 +599,61 @@ async def test_a_function_that_is_deleted_while_its_call_waits_is_not_found(exec
     assert [call.input for call in executor.sandbox.calls] == [b"1"]
 
 
-async def test_a_function_that_is_deleted_while_it_runs_is_not_found(executor: Executor) -> None:
+@pytest.mark.parametrize("durability", Durability)
+async def test_a_function_that_is_deleted_while_it_runs_is_not_found(executor: Executor, durability: Durability) -> None:
+    executor.drain()
     call = await executor.running()
 
+    executor.catalog.delete(function().id)
     executor.history.deleted.add(function().id)
     executor.history.rows.clear()
     executor.let_go()
     error = await failure(call)
+    await executor.drained()
 
     assert (type(error), error.reason) == (NotFound, "FUNCTION_NOT_FOUND")
+    assert executor.history.rows == {}
 
 
-async def test_a_run_that_was_swept_while_it_ran_is_answered_as_the_history_tells_it(executor: Executor) -> None:
+@pytest.mark.parametrize("durability", Durability)
+async def test_a_run_that_was_swept_while_it_ran_has_its_own_end_in_the_end(executor: Executor, durability: Durability) -> None:
+    executor.drain()
     call = await executor.running()
+    await executor.history.until(lambda: bool(executor.history.rows))
 
     executor.history.sweep()
     executor.let_go()
     answer = await call
 
-    assert (answer.status, answer.error) == (Status.FAILED, SWEPT)
+    assert (answer.status, answer.output) == (Status.COMPLETED, b"1")
     assert answer == await executor.only_row()
 
 
-async def test_a_call_that_was_swept_while_it_waited_is_told_so_and_never_runs(executor: Executor) -> None:
+async def test_a_call_that_was_swept_while_it_waited_runs_all_the_same(executor: Executor) -> None:
+    executor.drain()
     first = await executor.running()
-    waiting = executor.calling(b"2")
-    await executor.history.until(lambda: Status.PENDING in executor.history.states)
+    waiting, identity = await executor.waiting()
+    await executor.history.until(lambda: identity in executor.history.rows)
 
     executor.history.sweep()
     executor.let_go()
     await first
-    error = await failure(waiting)
+    answer = await waiting
+    await executor.drained()
 
-    assert type(error) is Unavailable
-    assert [call.input for call in executor.sandbox.calls] == [b"1"]
+    assert (answer.output, executor.history.rows[identity]) == (b"2", answer)
+
+
+async def test_of_two_executors_that_were_given_one_id_the_first_end_stays(executor: Executor) -> None:
+    executor.drain()
+    call = await executor.running(identity := uuid7())
+    other = replace(await executor.executions.get(str(identity)), status=Status.COMPLETED, output=b"2", completed_at=datetime.now(UTC))
+    await executor.history.write([(uuid7(), other)])
+
+    executor.let_go()
+    await call
+
+    assert await executor.only_row() == other
 
 
 # Reading
@@ -533,6 +676,7 @@ async def test_a_run_that_is_not_there_is_not_found(executor: Executor, text: st
 
 async def test_a_run_of_a_deleted_function_is_not_found_though_its_row_is_still_there(executor: Executor) -> None:
     answer = await executor.execute()
+    await executor.drained()
 
     executor.catalog.remove(function().id)
     executor.registry.functions.clear()

@@ -19,9 +19,18 @@ class PayloadForm(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PAYLOAD_FORM_UNSPECIFIED: _ClassVar[PayloadForm]
     VALUE: _ClassVar[PayloadForm]
     TEXT: _ClassVar[PayloadForm]
+
+class Durability(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DURABILITY_UNSPECIFIED: _ClassVar[Durability]
+    JOURNAL: _ClassVar[Durability]
+    COMMIT: _ClassVar[Durability]
 PAYLOAD_FORM_UNSPECIFIED: PayloadForm
 VALUE: PayloadForm
 TEXT: PayloadForm
+DURABILITY_UNSPECIFIED: Durability
+JOURNAL: Durability
+COMMIT: Durability
 
 class Execution(_message.Message):
     __slots__ = ("id", "function_id", "function_name", "function_version", "status", "input", "input_text", "output", "output_text", "error_message", "error", "logs", "logs_truncated", "duration_us", "queue_us", "cold_start", "memory_peak_bytes", "request_id", "created_at", "started_at", "completed_at")
@@ -148,18 +157,20 @@ class LogLine(_message.Message):
     def __init__(self, level: _Optional[_Union[LogLine.Level, str]] = ..., message: _Optional[str] = ...) -> None: ...
 
 class ExecuteFunctionRequest(_message.Message):
-    __slots__ = ("id", "input", "input_text", "version", "payload_form")
+    __slots__ = ("id", "input", "input_text", "version", "payload_form", "durability")
     ID_FIELD_NUMBER: _ClassVar[int]
     INPUT_FIELD_NUMBER: _ClassVar[int]
     INPUT_TEXT_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FORM_FIELD_NUMBER: _ClassVar[int]
+    DURABILITY_FIELD_NUMBER: _ClassVar[int]
     id: str
     input: _struct_pb2.Value
     input_text: bytes
     version: int
     payload_form: PayloadForm
-    def __init__(self, id: _Optional[str] = ..., input: _Optional[_Union[_struct_pb2.Value, _Mapping]] = ..., input_text: _Optional[bytes] = ..., version: _Optional[int] = ..., payload_form: _Optional[_Union[PayloadForm, str]] = ...) -> None: ...
+    durability: Durability
+    def __init__(self, id: _Optional[str] = ..., input: _Optional[_Union[_struct_pb2.Value, _Mapping]] = ..., input_text: _Optional[bytes] = ..., version: _Optional[int] = ..., payload_form: _Optional[_Union[PayloadForm, str]] = ..., durability: _Optional[_Union[Durability, str]] = ...) -> None: ...
 
 class ListExecutionsRequest(_message.Message):
     __slots__ = ("id", "page_size", "page_token", "status", "error_type", "version", "started_after", "started_before", "payload_form")

@@ -61,8 +61,9 @@ class ExecutorServicer:
         this call: it answers OK with `status: FAILED`. The answer leaves out `input`, which the caller has; reads of the execution have it.
 
         Errors: `NOT_FOUND` (function or version), `FAILED_PRECONDITION` (reason `NO_READY_VERSION` or `VERSION_NOT_READY`),
-        `INVALID_ARGUMENT` (input is no JSON or nested too deep), `RESOURCE_EXHAUSTED` (reason `INPUT_TOO_LARGE`, or `TOO_MANY_CALLS` with
-        a time to wait), `UNAVAILABLE` (starting, or the history cannot be written).
+        `INVALID_ARGUMENT` (input is no JSON or nested too deep), `RESOURCE_EXHAUSTED` (reason `INPUT_TOO_LARGE`; or `TOO_MANY_CALLS`, or
+        `JOURNAL_FULL` after the database was away for long, each with a time to wait), `UNAVAILABLE` (starting; or the run cannot be recorded: by
+        reason `JOURNAL_UNWRITABLE` it has not run, by `NOT_RECORDED` it has, and its execution will tell how it ended).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -72,7 +73,7 @@ class ExecutorServicer:
         """Lists the executions of a function, newest first. A page may end early, with a `nextPageToken`, where the inputs and outputs would
         make the answer too large.
 
-        Errors: `NOT_FOUND`, `INVALID_ARGUMENT` (a filter or paging).
+        Errors: `NOT_FOUND`, `INVALID_ARGUMENT` (a filter or paging), `UNAVAILABLE` (the database is away).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
