@@ -39,7 +39,7 @@ _AFTERWARDS_SECONDS: Final = 0.1
 _UNTOUCHED: Final = 1 << 30
 # The kernel's own limits hold for all builds together, so they leave time to the watch; files and descriptors need none.
 _OF_THE_PROCESS: Final = Limits(wall_seconds=_UNTOUCHED, cpu_seconds=_UNTOUCHED, memory_bytes=_UNTOUCHED, stdout_bytes=_UNTOUCHED)
-_WARMING: Final = Limits(wall_seconds=60, cpu_seconds=60, memory_bytes=1 << 30, stdout_bytes=32 << 20)
+_WARMING: Final = Limits(wall_seconds=60, cpu_seconds=60, memory_bytes=1 << 30, stdout_bytes=32 << 20, long_cpu_seconds=60)
 _SIZE: Final = struct.Struct(">I")
 _SIZES: Final = struct.Struct(">II")
 
@@ -103,7 +103,13 @@ class Answer:
 
 
 class HotProcess:
-    """One process; it builds one source at a time."""
+    """One process; it builds one source at a time.
+
+    Attributes:
+        builds: How many it has built.
+        is_slow: Whether a build took so long that others go first: it stays so, and is of no use after that build.
+        on_slow: Called once when it is.
+    """
 
     def __init__(self, program: Program, process: asyncio.subprocess.Process, stack: AsyncExitStack) -> None:
         if process.stdin is None or process.stdout is None or process.stderr is None:
@@ -120,6 +126,8 @@ class HotProcess:
         self._at_start = 0
         self._used = Usage(0, 0, 0.0)
         self.builds = 0
+        self.is_slow = False
+        self.on_slow: Callable[[], None] = lambda: None
 
     @classmethod
     async def start(cls, program: Program, jail: Jail) -> Self:
@@ -158,7 +166,8 @@ class HotProcess:
     @property
     def is_fit(self) -> bool:
         """Whether it may build again, as far as its use of the machine tells, while it rests."""
-        return self.builds < self._max_builds and self._used.resident <= MAX_IDLE_BYTES and self._used.processes == self._at_start
+        is_small = self._used.resident <= MAX_IDLE_BYTES and self._used.processes == self._at_start
+        return is_small and self.builds < self._max_builds and not self.is_slow
 
     @property
     def alive(self) -> bool:
@@ -179,7 +188,9 @@ class HotProcess:
         """Has it build. After an answer without text it is of no more use."""
         await asyncio.to_thread(signal_tree, self._pid, signal.SIGCONT)
         self._said.clear()
-        watching = asyncio.create_task(watch(self._pid, limits, self._exceed, cpu_before=self._used.cpu_seconds))
+        watching = asyncio.create_task(
+            watch(self._pid, limits, self._exceed, cpu_before=self._used.cpu_seconds, takes_long=self._become_slow)
+        )
         exchange = asyncio.create_task(self._exchange(request, limits))
         try:
             ends: set[asyncio.Future[Any]] = {exchange, self._exceeded}
@@ -226,6 +237,11 @@ class HotProcess:
         if not self._exceeded.done():
             self._exceeded.set_result(limit)
         kill(self._pid)
+
+    def _become_slow(self) -> None:
+        if not self.is_slow:
+            self.is_slow = True
+            self.on_slow()
 
     async def _listen(self) -> None:
         while chunk := await self._stderr.read(65_536):
@@ -344,6 +360,7 @@ class HotProcesses:
             await process.close()
             raise StartFailed("no compiler is started any more")
         self._all[process] = program
+        process.on_slow = lambda: self.prepare(program)
         return process
 
     async def _replace(self, program: Program, process: HotProcess) -> None:
@@ -358,7 +375,7 @@ class HotProcesses:
     async def _fill(self, program: Program) -> None:
         """Starts what is missing, one after the other, and has it warm up."""
         async with self._filling:
-            while self._is_newest(program) and sum(one == program for one in self._all.values()) < self._spare:
+            while self._is_newest(program) and self._lacks(program):
                 try:
                     process = await self._start(program)
                 except (StartFailed, JailUnavailable) as error:
@@ -403,6 +420,10 @@ class HotProcesses:
     async def _rest(self, program: Program, process: HotProcess) -> None:
         await process.rest()
         self._idle.setdefault(program, []).append(process)
+
+    def _lacks(self, program: Program) -> bool:
+        """Whether there are fewer processes than may wait, beside those that others do not wait for."""
+        return sum(one == program and not process.is_slow for process, one in self._all.items()) < self._spare
 
     def _is_newest(self, program: Program) -> bool:
         return self._newest.get(program.identity, program) == program

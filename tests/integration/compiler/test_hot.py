@@ -184,6 +184,19 @@ async def test_a_process_that_started_others_is_not_asked_again_and_they_end_wit
     await until(lambda: not any(one.is_running() for one in before))
 
 
+async def test_a_build_that_takes_long_gives_way_and_keeps_nobody_from_a_process(hot: HotProcesses) -> None:
+    long = asyncio.create_task(ask(hot, "toil 3", replace(LIMITS, long_cpu_seconds=0.2)))
+    toiling = await only()
+
+    await until(lambda: len(hot.waiting()) == 1)
+
+    assert not long.done()
+    assert toiling.nice() == 19
+    assert (await long).text == b"toiled"
+    await until(lambda: not toiling.is_running())
+    assert (await only()).nice() == 10
+
+
 async def test_what_was_held_from_builds_before_fails_no_later_one(hot: HotProcesses) -> None:
     assert (await ask(hot, "hold 150")).text == b"held"
 

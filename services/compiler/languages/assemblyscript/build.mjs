@@ -2,8 +2,9 @@
 
 import asc from "assemblyscript/asc";
 import JsonTransform from "json-as/transform/lib/index.js";
-import { crashed, diagnose, refused } from "./diagnostics.mjs";
+import { crashed, diagnose, refused, tooDeep } from "./diagnostics.mjs";
 import { filesFor, USER_FILE } from "./files.mjs";
+import { tooDeepAt } from "./nesting.mjs";
 import { kilnTransform } from "./transform.mjs";
 
 const OUTPUT = "function.wasm";
@@ -38,6 +39,8 @@ process.exit = () => {
  */
 export async function build(source, imports) {
   const text = source.replace(BYTE_ORDER_MARK, "");
+  const deep = tooDeepAt(text);
+  if (deep !== null) return failed("COMPILE_ERROR", [tooDeep(deep, text)]);
   const files = filesFor(text);
   const usesJson = MENTIONS_JSON.test(text);
   const notes = { program: null, own: [] };

@@ -1,6 +1,7 @@
 // What went wrong, as data in terms of the user's own file: 1-based lines, and columns in code points.
 
 import { hintFor } from "./hints.mjs";
+import { MAX_DEPTH } from "./nesting.mjs";
 import { userSource } from "./transform.mjs";
 
 // A conversion that would need a cast in 64-bit WebAssembly, which nobody runs here.
@@ -39,6 +40,12 @@ export function refused(error, text) {
   const start = place ? lines.offset(Number(place[2]), Number(place[3])) : firstUse(wanted, text);
   const message = sentence((place?.[1] ?? error.message).replace(/ in function$/, ""));
   return finish(lines, { severity: "ERROR", code: "KILN003", message, start, end: null });
+}
+
+/** More levels than the compiler can follow. */
+export function tooDeep(offset, text) {
+  const message = `This nests deeper than ${MAX_DEPTH} levels: use variables for parts of long expressions, and functions for inner blocks.`;
+  return finish(new Lines(text), { severity: "ERROR", code: "KILN005", message, start: offset, end: null });
 }
 
 /** A fault inside the compiler, told without its stack. */
