@@ -42,7 +42,7 @@ _KINDS: Final[Mapping[str, tuple[str, str, str]]] = {
     "AssemblyScript, processor": ("assemblyscript", _TYPESCRIPT, _INLINED + "let n = f39(1);\n" + _TYPESCRIPT),
     "AssemblyScript, memory": ("assemblyscript", _TYPESCRIPT, "memory.data(2000000000);\n" + _TYPESCRIPT),
     "AssemblyScript, nesting": ("assemblyscript", _TYPESCRIPT, "let n = " + "(" * 20_000 + "{number}" + ")" * 20_000 + ";\n" + _TYPESCRIPT),
-    "AssemblyScript, crash": ("assemblyscript", _TYPESCRIPT, _SELF_CONTAINED + _TYPESCRIPT),
+    "AssemblyScript, stack": ("assemblyscript", _TYPESCRIPT, _SELF_CONTAINED + _TYPESCRIPT),
     "C, processor": ("c", _C, _INCLUDED + _C),
     "C, memory": ("c", _C, _MULTIPLIED + "int big = A8 1;\n" + _C),
     "C++, processor and memory": ("cpp", _CPP, _DOUBLED + _CPP),

@@ -306,6 +306,7 @@ PLAIN: Final = "export function handle(input: string): string { return input; }"
 HOSTILE: Final = [
     "export function handle(input: string): string { return " + "(" * 20_000 + "input" + ")" * 20_000 + "; }",
     "class A<T> { next: A<A<T>> = new A<A<T>>(); }\nexport function handle(input: string): string { new A<i32>(); return input; }",
+    "class C0 {}\n" + "".join(f"class C{n + 1} extends C{n} {{}}\n" for n in range(5_000)) + "new C5000();\n" + PLAIN,
     "namespace JSON { export function parse<T>(s: string): T { unreachable(); } }\n" + PLAIN,
     "@global function handle2(): void {}\n@global class String2 {}\n" + PLAIN,
     "declare module 'x';\nexport * from 'json-as';\n" + PLAIN,

@@ -48,12 +48,18 @@ export function tooDeep(offset, text) {
   return finish(new Lines(text), { severity: "ERROR", code: "KILN005", message, start: offset, end: null });
 }
 
+/** What nests without end only once it is compiled. */
+export function stackEnded(text) {
+  const message =
+    "The AssemblyScript compiler ran out of stack over this file. " +
+    "Most often a generic type or function contains itself with another type each time, or classes extend each other hundreds of times.";
+  return finish(new Lines(text), { severity: "ERROR", code: "KILN006", message, start: 0, end: null });
+}
+
 /** A fault inside the compiler, told without its stack. */
 export function crashed(error, text) {
-  const said = error instanceof RangeError ? "it ran out of stack" : String(error?.message ?? "no module came out").split("\n")[0];
-  const message =
-    `The AssemblyScript compiler crashed: ${said}. ` +
-    "This is a fault of the compiler, most often met with very deep nesting or with generic types that contain themselves.";
+  const said = String(error?.message ?? "no module came out").split("\n")[0];
+  const message = `The AssemblyScript compiler crashed: ${said}. This is a fault of the compiler, met with a file that few people would write.`;
   return finish(new Lines(text), { severity: "ERROR", code: "KILN900", message, start: 0, end: null });
 }
 
