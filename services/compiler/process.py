@@ -15,8 +15,8 @@ import psutil
 
 from services.compiler.jail import Jail
 
-# Most builds use less, also by a compiler that has just been started, and bombs do not.
-LONG_CPU_SECONDS: Final = 2.0
+# Most builds use less, and bombs do not.
+LONG_CPU_SECONDS: Final = 1.0
 
 _LIMITED: Final = Path(__file__).with_name("limited.py")
 _POLL_SECONDS: Final = 0.05
@@ -24,9 +24,9 @@ _CHUNK: Final = 65_536
 # Compilers open a source file of the standard library after the other, and a linker all archives at once.
 _OPEN_FILES: Final = 1024
 _NICENESS: Final = 10
-# How much less a long build gets of the processors than those that take less: a tenth, where both want all.
-_NICENESS_OF_LONG: Final = 19
-_NICENESS_OF_LONG_SESSIONS: Final = 10
+# A long build gets a third of the processors against one that is not, where both want all of them: enough to end within its time.
+_NICENESS_OF_LONG: Final = 15
+_NICENESS_OF_LONG_SESSIONS: Final = 5
 # Kernels can be built without it.
 _KNOWS_CHILDREN: Final = Path("/proc/thread-self/children").exists()
 # How long a pipe is read on after the processes were killed: a descendant that slipped away may hold it open.
