@@ -11,7 +11,7 @@ from bench.platform import running
 
 # Name → what it measures, part by part, as Markdown; rounds; rounds with --quick.
 _ALL: Final[dict[str, tuple[Callable[[httpx.Client, int], Iterator[str]], int, int]]] = {
-    "bombs": (bombs.measure, 30, 5),
+    "bombs": (bombs.measure, 40, 5),
     "compiling": (compiling.measure, 20, 3),
     "executing": (executing.measure, 500, 50),
 }
