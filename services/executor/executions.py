@@ -15,6 +15,7 @@ from libs.common.logs import logger
 from libs.common.pages import Listing, Page
 from services.executor.catalog import Catalog, CatalogFunction, Runnable
 from services.executor.clients import RegistryClient
+from services.executor.concurrency import Concurrency
 from services.executor.execution import Execution, Status, outcome_fields
 from services.executor.modules import Modules
 from services.executor.repository import ExecutionRepository, Filter
@@ -73,6 +74,7 @@ class Executions:
         self._sandbox = sandbox
         self._repository = repository
         self._max_input_bytes = max_input_bytes
+        self._concurrency = Concurrency()
         self._background: set[asyncio.Task[Any]] = set()
 
     async def execute(self, request: Request) -> Execution:
@@ -81,25 +83,15 @@ class Executions:
         A run that has begun always ends in the history: when its caller goes away as CANCELLED, when this process dies by a sweep.
 
         Raises:
-            InvalidArgument, ResourceExhausted: the input is no JSON, or too large, or nested too deep; or too many calls wait.
+            InvalidArgument, ResourceExhausted: the input is no JSON, or too large, or nested too deep; or too many calls wait, or the
+                function has as many runs as it may have.
             NotFound, FailedPrecondition: there is no such function or version, or it cannot run.
             Unavailable: nothing has run, or what has run could not be recorded in time.
         """
         self._check_input(request.input)
         function, runnable = await self._find_version(request.reference, request.version)
-        cold = await self._modules.ensure(runnable)
-        execution = Execution(
-            id=request.id,
-            function_id=function.id,
-            function_name=function.name,
-            function_version=runnable.version,
-            request_id=request.request_id,
-            created_at=datetime.fromtimestamp(milliseconds_of(request.id) / 1000, UTC),
-            input=request.input,
-            cold_start=cold,
-        )
-        call = Call(runnable.artifact_digest, runnable.abi, request.input, function.limits)
-        return await self._run(execution, call, runnable)
+        with self._concurrency.place(function):
+            return await self._execute(request, function, runnable)
 
     async def get(self, text: str) -> Execution:
         """One run.
@@ -166,6 +158,21 @@ class Executions:
             return await self._find_id(str(function_id)) == function_id
         except NotFound:
             return False
+
+    async def _execute(self, request: Request, function: CatalogFunction, runnable: Runnable) -> Execution:
+        cold = await self._modules.ensure(runnable)
+        execution = Execution(
+            id=request.id,
+            function_id=function.id,
+            function_name=function.name,
+            function_version=runnable.version,
+            request_id=request.request_id,
+            created_at=datetime.fromtimestamp(milliseconds_of(request.id) / 1000, UTC),
+            input=request.input,
+            cold_start=cold,
+        )
+        call = Call(runnable.artifact_digest, runnable.abi, request.input, function.limits)
+        return await self._run(execution, call, runnable)
 
     async def _run(self, execution: Execution, call: Call, runnable: Runnable) -> Execution:
         accepted_at, waits = time.monotonic(), not self._sandbox.has_idle_worker

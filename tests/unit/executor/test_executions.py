@@ -158,6 +158,36 @@ async def test_a_call_for_which_there_is_no_room_is_refused_with_a_time_to_wait_
     assert (executor.history.rows, executor.sandbox.calls) == ({}, [])
 
 
+async def test_a_call_of_a_function_that_has_all_its_runs_is_refused_and_leaves_nothing_while_others_are_served(executor: Executor) -> None:
+    other = function("other", UUID(int=2))
+    for one in (function(max_concurrency=2), other):
+        executor.catalog.put(one)
+    first = await executor.running()
+    second = executor.calling(b"2")
+    await executor.history.until(lambda: Status.PENDING in executor.history.states)
+
+    error = await failure(executor.calling(b"3"))
+    waiting = asyncio.create_task(executor.execute(b"4", reference="other"))
+    executor.let_go()
+    answers = await asyncio.gather(first, second, waiting)
+
+    assert (type(error), error.reason, error.retry_after) == (ResourceExhausted, "TOO_MANY_CONCURRENT_CALLS", 1)
+    assert [answer.output for answer in answers] == [b"1", b"2", b"4"]
+    assert set(executor.history.rows) == {answer.id for answer in answers}
+
+
+async def test_a_call_that_is_cancelled_makes_room_for_another_of_its_function(executor: Executor) -> None:
+    executor.catalog.put(function(max_concurrency=1))
+    first = await executor.running()
+
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    executor.let_go()
+
+    assert (await executor.execute(b"2")).output == b"2"
+
+
 async def test_a_call_for_which_no_worker_can_be_started_is_refused_and_leaves_nothing() -> None:
     executor = refused(StartFailed("no memory"))
 

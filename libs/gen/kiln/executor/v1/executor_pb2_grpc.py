@@ -61,8 +61,9 @@ class ExecutorServicer:
         this call: it answers OK with `status: FAILED`. The answer leaves out `input`, which the caller has; reads of the execution have it.
 
         Errors: `NOT_FOUND` (function or version), `FAILED_PRECONDITION` (reason `NO_READY_VERSION` or `VERSION_NOT_READY`),
-        `INVALID_ARGUMENT` (input is no JSON or nested too deep), `RESOURCE_EXHAUSTED` (reason `INPUT_TOO_LARGE`, or `TOO_MANY_CALLS` with
-        a time to wait), `UNAVAILABLE` (starting, or the history cannot be written).
+        `INVALID_ARGUMENT` (input is no JSON or nested too deep), `RESOURCE_EXHAUSTED` (reason `INPUT_TOO_LARGE`; or, with a time
+        to wait, `TOO_MANY_CALLS` of all functions together or `TOO_MANY_CONCURRENT_CALLS` of this one), `UNAVAILABLE` (starting, or the history
+        cannot be written).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

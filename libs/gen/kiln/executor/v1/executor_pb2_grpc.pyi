@@ -38,8 +38,9 @@ class ExecutorStub:
     this call: it answers OK with `status: FAILED`. The answer leaves out `input`, which the caller has; reads of the execution have it.
 
     Errors: `NOT_FOUND` (function or version), `FAILED_PRECONDITION` (reason `NO_READY_VERSION` or `VERSION_NOT_READY`),
-    `INVALID_ARGUMENT` (input is no JSON or nested too deep), `RESOURCE_EXHAUSTED` (reason `INPUT_TOO_LARGE`, or `TOO_MANY_CALLS` with
-    a time to wait), `UNAVAILABLE` (starting, or the history cannot be written).
+    `INVALID_ARGUMENT` (input is no JSON or nested too deep), `RESOURCE_EXHAUSTED` (reason `INPUT_TOO_LARGE`; or, with a time
+    to wait, `TOO_MANY_CALLS` of all functions together or `TOO_MANY_CONCURRENT_CALLS` of this one), `UNAVAILABLE` (starting, or the history
+    cannot be written).
     """
     ListExecutions: _grpc.UnaryUnaryMultiCallable[_executor_pb2.ListExecutionsRequest, _executor_pb2.ListExecutionsResponse]
     """Lists the executions of a function, newest first. A page may end early, with a `nextPageToken`, where the inputs and outputs would
@@ -63,8 +64,9 @@ class ExecutorAsyncStub(ExecutorStub):
     this call: it answers OK with `status: FAILED`. The answer leaves out `input`, which the caller has; reads of the execution have it.
 
     Errors: `NOT_FOUND` (function or version), `FAILED_PRECONDITION` (reason `NO_READY_VERSION` or `VERSION_NOT_READY`),
-    `INVALID_ARGUMENT` (input is no JSON or nested too deep), `RESOURCE_EXHAUSTED` (reason `INPUT_TOO_LARGE`, or `TOO_MANY_CALLS` with
-    a time to wait), `UNAVAILABLE` (starting, or the history cannot be written).
+    `INVALID_ARGUMENT` (input is no JSON or nested too deep), `RESOURCE_EXHAUSTED` (reason `INPUT_TOO_LARGE`; or, with a time
+    to wait, `TOO_MANY_CALLS` of all functions together or `TOO_MANY_CONCURRENT_CALLS` of this one), `UNAVAILABLE` (starting, or the history
+    cannot be written).
     """
     ListExecutions: _aio.UnaryUnaryMultiCallable[_executor_pb2.ListExecutionsRequest, _executor_pb2.ListExecutionsResponse]  # type: ignore[assignment]
     """Lists the executions of a function, newest first. A page may end early, with a `nextPageToken`, where the inputs and outputs would
@@ -91,8 +93,9 @@ class ExecutorServicer(metaclass=_abc_1.ABCMeta):
         this call: it answers OK with `status: FAILED`. The answer leaves out `input`, which the caller has; reads of the execution have it.
 
         Errors: `NOT_FOUND` (function or version), `FAILED_PRECONDITION` (reason `NO_READY_VERSION` or `VERSION_NOT_READY`),
-        `INVALID_ARGUMENT` (input is no JSON or nested too deep), `RESOURCE_EXHAUSTED` (reason `INPUT_TOO_LARGE`, or `TOO_MANY_CALLS` with
-        a time to wait), `UNAVAILABLE` (starting, or the history cannot be written).
+        `INVALID_ARGUMENT` (input is no JSON or nested too deep), `RESOURCE_EXHAUSTED` (reason `INPUT_TOO_LARGE`; or, with a time
+        to wait, `TOO_MANY_CALLS` of all functions together or `TOO_MANY_CONCURRENT_CALLS` of this one), `UNAVAILABLE` (starting, or the history
+        cannot be written).
         """
 
     @_abc_1.abstractmethod
