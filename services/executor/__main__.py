@@ -19,6 +19,7 @@ from libs.common.settings import load
 from services.executor.catalog import Catalog
 from services.executor.clients import ArtifactClient, RegistryClient
 from services.executor.executions import Executions
+from services.executor.many import Streams
 from services.executor.modules import Modules
 from services.executor.repository import ExecutionRepository
 from services.executor.sandbox.sandbox import Sandbox
@@ -48,7 +49,13 @@ async def main() -> None:
         )
         catalog, modules = Catalog(), Modules(sandbox, ArtifactClient(compiler).fetch)
         executions = Executions(
-            catalog, RegistryClient(registry), modules, sandbox, repository, max_input_bytes=settings.executor_max_input_bytes
+            catalog,
+            RegistryClient(registry),
+            modules,
+            sandbox,
+            repository,
+            max_input_bytes=settings.executor_max_input_bytes,
+            most_of_many=min(settings.executor_batch_workers, settings.executor_max_workers),
         )
         await service.open(_closing(executions))
         watcher = Watcher(registry, catalog, modules, repository)
@@ -59,8 +66,9 @@ async def main() -> None:
         service.background(forever("partitions", repository.create_partitions, pause_seconds=3600))
         service.background(forever("purge", repository.purge_deleted, pause_seconds=settings.executor_purge_seconds))
         service.background(forever("watch", watcher.follow, pause_seconds=0.2))
+        servicer = ExecutorServicer(executions, Streams(settings.executor_max_streams), max_batch_inputs=settings.executor_max_batch_inputs)
         await service.serve(
-            partial(executor_pb2_grpc.add_ExecutorServicer_to_server, ExecutorServicer(executions)),
+            partial(executor_pb2_grpc.add_ExecutorServicer_to_server, servicer),
             services=["kiln.executor.v1.Executor"],
         )
 

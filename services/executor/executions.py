@@ -10,11 +10,12 @@ from uuid import UUID
 
 from libs.common import jsontext
 from libs.common.errors import AlreadyExists, InvalidArgument, KilnError, NotFound, ResourceExhausted, Unavailable
-from libs.common.ids import milliseconds_of, parse_uuid
+from libs.common.ids import milliseconds_of, parse_uuid, uuid7
 from libs.common.logs import logger
 from libs.common.pages import Listing, Page
 from services.executor.catalog import Catalog, CatalogFunction, Runnable
 from services.executor.clients import RegistryClient
+from services.executor.concurrency import Concurrency
 from services.executor.execution import Execution, Status, outcome_fields
 from services.executor.modules import Modules
 from services.executor.repository import ExecutionRepository, Filter
@@ -29,8 +30,11 @@ MAX_PAGE_BYTES: Final = 3 << 20
 STARTING_SECONDS: Final = 3
 # How often a version is prepared again that was evicted between its preparation and its run.
 PREPARE_TRIES: Final = 3
+# How long one of many calls waits before it asks for a worker again.
+FULL_SECONDS: Final = 0.1
 # How long a caller waits for the record of a run that has ended, and how long this process does when it stops.
 RECORDING_SECONDS: Final = 10
+TOO_MANY_CALLS: Final = "TOO_MANY_CALLS"
 CANCELLED: Final = Outcome(None, GuestError(ErrorType.CANCELLED, "the caller went away, or its deadline passed"))
 
 T = TypeVar("T")
@@ -54,6 +58,19 @@ class Request:
     version: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a call runs.
+
+    Attributes:
+        cold: Whether it had to be waited for until its code was there.
+    """
+
+    function: CatalogFunction
+    runnable: Runnable
+    cold: bool = False
+
+
 class Executions:
     """The runs of one executor."""
 
@@ -66,6 +83,7 @@ class Executions:
         repository: ExecutionRepository,
         *,
         max_input_bytes: int,
+        most_of_many: int,
     ) -> None:
         self._catalog = catalog
         self._registry = registry
@@ -73,6 +91,7 @@ class Executions:
         self._sandbox = sandbox
         self._repository = repository
         self._max_input_bytes = max_input_bytes
+        self._concurrency = Concurrency(most_of_many)
         self._background: set[asyncio.Task[Any]] = set()
 
     async def execute(self, request: Request) -> Execution:
@@ -81,25 +100,49 @@ class Executions:
         A run that has begun always ends in the history: when its caller goes away as CANCELLED, when this process dies by a sweep.
 
         Raises:
-            InvalidArgument, ResourceExhausted: the input is no JSON, or too large, or nested too deep; or too many calls wait.
+            InvalidArgument, ResourceExhausted: the input is no JSON, or too large, or nested too deep; or too many calls wait, or the
+                function has as many runs as it may have.
             NotFound, FailedPrecondition: there is no such function or version, or it cannot run.
             Unavailable: nothing has run, or what has run could not be recorded in time.
         """
         self._check_input(request.input)
-        function, runnable = await self._find_version(request.reference, request.version)
-        cold = await self._modules.ensure(runnable)
-        execution = Execution(
-            id=request.id,
-            function_id=function.id,
-            function_name=function.name,
-            function_version=runnable.version,
-            request_id=request.request_id,
-            created_at=datetime.fromtimestamp(milliseconds_of(request.id) / 1000, UTC),
-            input=request.input,
-            cold_start=cold,
-        )
-        call = Call(runnable.artifact_digest, runnable.abi, request.input, function.limits)
-        return await self._run(execution, call, runnable)
+        target = Target(*await self._find_version(request.reference, request.version))
+        with self._concurrency.place(target.function):
+            return await self._execute(request, target)
+
+    async def execute_in_turn(self, request: Request, target: Target | None = None) -> Execution:
+        """Runs one call of many as `execute` does, but waits where that refuses because there is no room.
+
+        Args:
+            request: The call. Each attempt is an execution of its own, since those refused are withdrawn.
+            target: Instead of the reference and version in the request.
+        """
+        self._check_input(request.input)
+        target = target or Target(*await self._find_version(request.reference, request.version))
+        while True:
+            try:
+                async with self._concurrency.turn(target.function):
+                    return await self._execute(request, target)
+            except ResourceExhausted as error:
+                if error.reason != TOO_MANY_CALLS:
+                    raise
+            await asyncio.sleep(FULL_SECONDS)
+            request = replace(request, id=uuid7())
+
+    async def target(self, reference: str, version: int | None) -> Target:
+        """What many calls are to run: one version for all, ready to run.
+
+        Raises:
+            NotFound, FailedPrecondition: there is no such function or version, or it cannot run.
+            Unavailable: it cannot be had now.
+        """
+        function, runnable = await self._find_version(reference, version)
+        return Target(function, runnable, await self._modules.ensure(runnable))
+
+    @property
+    def most_of_many(self) -> int:
+        """How many calls of many run at once, all together."""
+        return self._concurrency.most_of_many
 
     async def get(self, text: str) -> Execution:
         """One run.
@@ -166,6 +209,22 @@ class Executions:
             return await self._find_id(str(function_id)) == function_id
         except NotFound:
             return False
+
+    async def _execute(self, request: Request, target: Target) -> Execution:
+        function, runnable = target.function, target.runnable
+        cold = await self._modules.ensure(runnable) or target.cold
+        execution = Execution(
+            id=request.id,
+            function_id=function.id,
+            function_name=function.name,
+            function_version=runnable.version,
+            request_id=request.request_id,
+            created_at=datetime.fromtimestamp(milliseconds_of(request.id) / 1000, UTC),
+            input=request.input,
+            cold_start=cold,
+        )
+        call = Call(runnable.artifact_digest, runnable.abi, request.input, function.limits)
+        return await self._run(execution, call, runnable)
 
     async def _run(self, execution: Execution, call: Call, runnable: Runnable) -> Execution:
         accepted_at, waits = time.monotonic(), not self._sandbox.has_idle_worker
@@ -266,7 +325,7 @@ def _platform(message: str) -> Outcome:
 
 def _no_worker(error: Exception) -> KilnError:
     if isinstance(error, Exhausted):
-        return ResourceExhausted("too many calls wait for a worker; try again soon", reason="TOO_MANY_CALLS", retry_after=1)
+        return ResourceExhausted("too many calls wait for a worker; try again soon", reason=TOO_MANY_CALLS, retry_after=1)
     return Unavailable("no worker can be started now; try again", reason="SANDBOX_AWAY", retry_after=1)
 
 

@@ -89,7 +89,9 @@ class Proxy(grpc.GenericRpcHandler):
         identity = request.accept_request_id(_first(context, request.REQUEST_ID_HEADER))
         request.request_id.set(identity)
         code = grpc.StatusCode.OK
-        self._serving += 1
+        # Streams that stay open do not count; the service behind bounds them.
+        counted = policy_of(method).deadline_seconds is not None
+        self._serving += counted
         try:
             yield [*offered, *onward_metadata(method, identity)]
         except grpc.aio.AioRpcError as error:
@@ -103,7 +105,7 @@ class Proxy(grpc.GenericRpcHandler):
             code = status.code_of(known)
             set_status(context, known, identity)
         finally:
-            self._serving -= 1
+            self._serving -= counted
             logger().info("rpc", method=method, code=code.name, ms=round((time.monotonic() - began) * 1000, 1))
 
     def _admit(self, method: str, context: Context) -> float | None:

@@ -38,6 +38,8 @@ def refusal(platform: Platform, method: str, path: str, **request: Any) -> tuple
         ({**GOOD, "limits": {"memoryMb": 513}}, "limits.memoryMb"),
         ({**GOOD, "limits": {"memoryMb": -1}}, "limits.memoryMb"),
         ({**GOOD, "limits": {"maxOutputBytes": 5 << 20}}, "limits.maxOutputBytes"),
+        ({**GOOD, "limits": {"maxConcurrency": 0}}, "limits.maxConcurrency"),
+        ({**GOOD, "limits": {"maxConcurrency": 1001}}, "limits.maxConcurrency"),
         ({**GOOD, "limits": {"speed": 1}}, "limits.speed"),
         ({**GOOD, "limits": []}, "limits"),
         ({**GOOD, "colour": "red"}, "colour"),
