@@ -34,6 +34,9 @@ SERVER_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
     ("grpc.http2.max_ping_strikes", 3),
     ("grpc.keepalive_permit_without_calls", 1),
+    # A stream may be idle for as long as its caller lives: one whose connection died without a word is found out within 40 seconds.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
     # Two servers on one port must clash, not share it.
     ("grpc.so_reuseport", 0),
 )

@@ -31,7 +31,7 @@ STARTING_SECONDS: Final = 3
 # How often a version is prepared again that was evicted between its preparation and its run.
 PREPARE_TRIES: Final = 3
 # How long one of many calls waits before it asks for a worker again.
-FULL_SECONDS: Final = 0.1
+FULL_SECONDS: Final = 0.25
 # How long a caller waits for the record of a run that has ended, and how long this process does when it stops.
 RECORDING_SECONDS: Final = 10
 TOO_MANY_CALLS: Final = "TOO_MANY_CALLS"
