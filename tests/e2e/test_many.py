@@ -167,9 +167,9 @@ def test_a_mistake_in_the_whole_request_is_an_ordinary_error(many: Platform, nam
 
 def test_what_no_longer_fits_into_the_answer_has_run_and_is_in_the_history(many: Platform) -> None:
     source, _ = SOURCES["huge"]
-    many.deploy("large", source, limits={"maxOutputBytes": 4 << 20, "memoryMb": 256})
+    many.deploy("many-large", source, limits={"maxOutputBytes": 4 << 20, "memoryMb": 256})
 
-    results = batch(many, "large", json.dumps([0] * 8))
+    results = batch(many, "many-large", json.dumps([0] * 8))
 
     errors = [result["error"] for result in results if "error" in result]
     assert 0 < len(errors) < 8
