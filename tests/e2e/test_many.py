@@ -128,12 +128,12 @@ def test_a_fault_of_the_users_code_is_a_result_among_others(many: Platform) -> N
 
 
 def test_a_batch_runs_the_version_that_it_names(many: Platform) -> None:
-    many.deploy("versioned", "export function handle(input: string): string { return '1'; }")
-    many.update("versioned", source="export function handle(input: string): string { return '2'; }")
-    many.settled("versioned")
+    many.deploy("many-versions", "export function handle(input: string): string { return '1'; }")
+    many.update("many-versions", source="export function handle(input: string): string { return '2'; }")
+    many.settled("many-versions")
 
-    assert outputs(batch(many, "versioned", "[0, 0]", version=1)) == [1, 1]
-    assert outputs(batch(many, "versioned", "[0, 0]")) == [2, 2]
+    assert outputs(batch(many, "many-versions", "[0, 0]", version=1)) == [1, 1]
+    assert outputs(batch(many, "many-versions", "[0, 0]")) == [2, 2]
 
 
 def test_a_thousand_inputs_are_taken_at_once(many: Platform) -> None:
@@ -167,9 +167,9 @@ def test_a_mistake_in_the_whole_request_is_an_ordinary_error(many: Platform, nam
 
 def test_what_no_longer_fits_into_the_answer_has_run_and_is_in_the_history(many: Platform) -> None:
     source, _ = SOURCES["huge"]
-    many.deploy("large", source, limits={"maxOutputBytes": 4 << 20, "memoryMb": 256})
+    many.deploy("many-large", source, limits={"maxOutputBytes": 4 << 20, "memoryMb": 256})
 
-    results = batch(many, "large", json.dumps([0] * 8))
+    results = batch(many, "many-large", json.dumps([0] * 8))
 
     errors = [result["error"] for result in results if "error" in result]
     assert 0 < len(errors) < 8
@@ -295,7 +295,7 @@ async def test_a_stream_stays_open_and_answers_what_is_asked_meanwhile(stub: Any
 async def test_a_stream_takes_no_more_than_it_can_work_on(many: Platform, stub: Any) -> None:
     many.deploy("slow-reader", WAITS, limits={"timeoutMs": 20_000})
     stream = stub.ExecuteStream()
-    await stream.write(request("slow-reader", "3000"))
+    await stream.write(request("slow-reader", "8000"))
     for _ in range(200):
         await asyncio.wait_for(stream.write(request("slow-reader", "0")), 30)
     await until(lambda: len(history(many, "slow-reader", status="COMPLETED")) == 2 * AT_ONCE - 1)

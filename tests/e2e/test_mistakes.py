@@ -156,6 +156,7 @@ def test_what_is_not_there_is_404(functions: Platform, path: str) -> None:
     [
         ("POST", "/functions/nobody/execute", {}),
         ("POST", "/functions/echo/execute", {"version": 99}),
+        ("POST", "/functions/nobody/executeBatch", {"inputs": [1]}),
         ("PUT", "/functions/nobody", {"description": "x"}),
         ("POST", "/functions/nobody/rollback", {"version": 1}),
         ("POST", "/functions/nobody/versions/1/build", {}),
