@@ -26,6 +26,7 @@ _ZIG: Final = (
 _INLINED: Final = "@inline function f0(n: i32): i32 {{ return n + {number}; }}\n" + "".join(
     f"@inline function f{n}(a: i32): i32 {{{{ return f{n - 1}(a) + f{n - 1}(a); }}}}\n" for n in range(1, 40)
 )
+_SELF_CONTAINED: Final = "class A<T> {{ constructor() {{ new A<A<T>>(); }} }}\nnew A<i32>();\n"
 _INCLUDED: Final = "#if __INCLUDE_LEVEL__ < 150\n#include __FILE__\n#include __FILE__\n#endif\n"
 _MULTIPLIED: Final = "#define A1 1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+\n" + "".join(
     f"#define A{n} " + f"A{n - 1} " * 16 + "\n" for n in range(2, 9)
@@ -40,7 +41,8 @@ _LOOP: Final = "comptime {{\n    @setEvalBranchQuota(4294967295);\n    var n: u6
 _KINDS: Final[Mapping[str, tuple[str, str, str]]] = {
     "AssemblyScript, processor": ("assemblyscript", _TYPESCRIPT, _INLINED + "let n = f39(1);\n" + _TYPESCRIPT),
     "AssemblyScript, memory": ("assemblyscript", _TYPESCRIPT, "memory.data(2000000000);\n" + _TYPESCRIPT),
-    "AssemblyScript, crash": ("assemblyscript", _TYPESCRIPT, "let n = " + "(" * 20_000 + "{number}" + ")" * 20_000 + ";\n" + _TYPESCRIPT),
+    "AssemblyScript, nesting": ("assemblyscript", _TYPESCRIPT, "let n = " + "(" * 20_000 + "{number}" + ")" * 20_000 + ";\n" + _TYPESCRIPT),
+    "AssemblyScript, stack": ("assemblyscript", _TYPESCRIPT, _SELF_CONTAINED + _TYPESCRIPT),
     "C, processor": ("c", _C, _INCLUDED + _C),
     "C, memory": ("c", _C, _MULTIPLIED + "int big = A8 1;\n" + _C),
     "C++, processor and memory": ("cpp", _CPP, _DOUBLED + _CPP),

@@ -23,6 +23,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def seconds(value: float) -> str:
     """A time with a unit that fits it."""
+    if value < 0.001:
+        return f"{value * 1_000_000:.1f} µs"
     return f"{value:.2f} s" if value >= 1 else f"{value * 1000:.1f} ms"
 
 

@@ -42,7 +42,11 @@ _TYPES: Final = {
     FieldDescriptor.TYPE_DOUBLE: "double",
 }
 _REST_TYPES: Final = {"bool": "boolean", "int32": "integer", "int64": "string", "double": "number", "bytes": "string (base64)"}
-_WELL_KNOWN: Final = {"google.protobuf.Timestamp": "string (RFC 3339)", "google.protobuf.Value": "any JSON"}
+_WELL_KNOWN: Final = {
+    "google.protobuf.Timestamp": "string (RFC 3339)",
+    "google.protobuf.Value": "any JSON",
+    "google.rpc.Status": "object: what stands in `error` of an answer with an error",
+}
 _SUCCESS: Final = {"POST": "200", "GET": "200", "PUT": "200", "DELETE": "204"}
 
 _REST_HEAD: Final = """# REST reference
@@ -206,10 +210,10 @@ def _rest_object(message: Descriptor) -> str:
 
 
 def _rest_type(member: surface.Member) -> str:
-    if member.is_json_text:
-        return "any JSON"
     field = member.field
-    if field.message_type:
+    if member.is_json_text:
+        single = "any JSON"
+    elif field.message_type:
         name = field.message_type.full_name
         single = _WELL_KNOWN.get(name) or _link(field.message_type)
     elif field.enum_type:
@@ -227,10 +231,11 @@ def _grpc_call(method: MethodDescriptor) -> str:
     options: Any = method.GetOptions()
     policy = options.Extensions[options_pb2.policy]
     again = ", may be sent again after a lost answer" if policy.idempotent else ""
-    types = f"{_link(method.input_type)} → {_link(method.output_type)}"
+    asked, answered = ("stream of " if streams else "" for streams in (method.client_streaming, method.server_streaming))
+    types = f"{asked}{_link(method.input_type)} → {answered}{_link(method.output_type)}"
     rule = descriptors.http_rule(method)
     also = f" In REST: `{rule.method} {rule.template}`." if rule else ""
-    deadline = f"Deadline {policy.deadline_seconds:g} s{again}.{also}"
+    deadline = f"Deadline {policy.deadline_seconds:g} s{again}.{also}" if policy.deadline_seconds else f"Without a deadline{again}.{also}"
     return f"### {method.name}\n\n{types}\n\n{descriptors.comment_of(method)}\n\n{deadline}\n"
 
 

@@ -49,6 +49,10 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         # Messages are read inside of the wrapper, where one that is none becomes an error like any other.
         return make(wrapped, request_deserializer=None, response_serializer=handler.response_serializer)
 
+    def around(self, method: str, handler: Any) -> Callable[[bytes, Any], Awaitable[Any]]:
+        """A unary RPC's handler with all that is around it: encoded request and context in, answer out; None with an error's status."""
+        return self._unary(method, handler.unary_unary, _reader(handler))
+
     def _unary(self, method: str, inner: Callable[..., Awaitable[Any]], read: Callable[[Any], Any]) -> Callable[..., Awaitable[Any]]:
         async def handle(message: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             async with self._around(method, context), self._admitted(method), _within_deadline(method, context):
@@ -159,7 +163,7 @@ def shown(error: Exception, **where: str) -> KilnError:
     return error
 
 
-def set_status(context: grpc.aio.ServicerContext[Any, Any], error: KilnError, identity: str) -> None:
+def set_status(context: Any, error: KilnError, identity: str) -> None:
     """Ends a call with an error, details included, without aborting its handler."""
     context.set_code(status.code_of(error))
     context.set_details(error.message)

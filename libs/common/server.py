@@ -14,8 +14,10 @@ import uvloop
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+from kiln.carrier.v1 import carrier_pb2_grpc
 
 from libs.common import logs
+from libs.common.carried import CarrierServicer, Handlers
 from libs.common.channel import MAX_MESSAGE_BYTES
 from libs.common.errors import KilnError
 from libs.common.interceptors import ServerInterceptor
@@ -32,6 +34,9 @@ SERVER_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
     ("grpc.http2.max_ping_strikes", 3),
     ("grpc.keepalive_permit_without_calls", 1),
+    # A stream may be idle for as long as its caller lives: one whose connection died without a word is found out within 40 seconds.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
     # Two servers on one port must clash, not share it.
     ("grpc.so_reuseport", 0),
 )
@@ -133,7 +138,7 @@ class Service(Process):
             registrations: Each adds one servicer.
             services: Full names for health and reflection.
         """
-        server, health_servicer = await start_server(
+        server = await start_server(
             self._settings.listen_address,
             registrations,
             services=services,
@@ -143,7 +148,6 @@ class Service(Process):
         freeze()
         await self.stopped()
         logger().info("draining")
-        await health_servicer.enter_graceful_shutdown()
         await server.stop(self._settings.drain_seconds)
 
 
@@ -153,6 +157,25 @@ def freeze() -> None:
     gc.freeze()
 
 
+class Server:
+    """A running server.
+
+    Attributes:
+        health: What it says of itself.
+    """
+
+    def __init__(self, server: grpc.aio.Server, health_servicer: health.aio.HealthServicer, carrier: CarrierServicer) -> None:
+        self._server = server
+        self.health = health_servicer
+        self._carrier = carrier
+
+    async def stop(self, drain_seconds: float) -> None:
+        """Says NOT_SERVING, and lets calls in flight end within a time."""
+        await self.health.enter_graceful_shutdown()
+        self._carrier.drain()
+        await self._server.stop(drain_seconds)
+
+
 async def start_server(
     address: str,
     registrations: Sequence[Registration],
@@ -160,23 +183,29 @@ async def start_server(
     services: Sequence[str],
     max_concurrent: int,
     interceptors: Sequence[grpc.aio.ServerInterceptor] | None = None,
-) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
-    """Starts a server with health, reflection and the interceptors.
+) -> Server:
+    """Starts a server with health, reflection and the interceptors. What the registrations add is there for carried calls as well.
 
     Args:
         address: `host:port`.
         registrations: Each adds one servicer.
         services: Full names for health and reflection.
         max_concurrent: Calls served at once.
-        interceptors: Instead of `ServerInterceptor`, for a server that does its work itself.
+        interceptors: Instead of `ServerInterceptor`, for a server that does its work itself, and carries nothing.
 
     Raises:
         OSError: the address cannot be had.
     """
-    wrappers = [ServerInterceptor(max_concurrent=max_concurrent)] if interceptors is None else interceptors
-    server = grpc.aio.server(interceptors=wrappers, options=SERVER_OPTIONS)
+    around = ServerInterceptor(max_concurrent=max_concurrent)
+    server = grpc.aio.server(interceptors=[around] if interceptors is None else interceptors, options=SERVER_OPTIONS)
+    handlers = Handlers(around)
     for register in registrations:
         register(server)
+        if interceptors is None:
+            register(cast(grpc.aio.Server, handlers))
+    carrier = CarrierServicer(handlers.by_method)
+    if interceptors is None:
+        carrier_pb2_grpc.add_CarrierInternalServicer_to_server(carrier, server)
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     pool = cast(DescriptorPool, ReflectedPool())
@@ -188,4 +217,4 @@ async def start_server(
     await server.start()
     for service in ("", *services):
         await health_servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
-    return server, health_servicer
+    return Server(server, health_servicer, carrier)

@@ -2,8 +2,8 @@
 
 Starting, loading and warming up takes most of a short build's time. Where the compiler can be kept, a process builds one source after the
 other; elsewhere it serves one, and only its start lies behind it. A process that ended a build in any other way than by an answer is never
-asked again, nor is one that has built as often as it may, has grown, or has started others; another takes its place before it is needed.
-While it waits a process is stopped, so that it does nothing that nobody watches.
+asked again, nor is one that has started others; another takes its place before it is needed. One that has built as often as it should, or
+has grown, goes once another waits in its place. While it waits a process is stopped, so that it does nothing that nobody watches.
 """
 
 import asyncio
@@ -39,7 +39,9 @@ _AFTERWARDS_SECONDS: Final = 0.1
 _UNTOUCHED: Final = 1 << 30
 # The kernel's own limits hold for all builds together, so they leave time to the watch; files and descriptors need none.
 _OF_THE_PROCESS: Final = Limits(wall_seconds=_UNTOUCHED, cpu_seconds=_UNTOUCHED, memory_bytes=_UNTOUCHED, stdout_bytes=_UNTOUCHED)
-_WARMING: Final = Limits(wall_seconds=60, cpu_seconds=60, memory_bytes=1 << 30, stdout_bytes=32 << 20)
+_WARMING: Final = Limits(wall_seconds=60, cpu_seconds=60, memory_bytes=1 << 30, stdout_bytes=32 << 20, long_cpu_seconds=60)
+# How many times as long as others the first build of a process takes.
+_FIRST_TAKES: Final = 2
 _SIZE: Final = struct.Struct(">I")
 _SIZES: Final = struct.Struct(">II")
 
@@ -62,7 +64,7 @@ class Program:
         fingerprint: Of all the files it is made of: a process of another is not the same program.
         warm_up: Requests that are made before any other.
         practice: Requests that are made later, while there is nothing else to do.
-        max_builds: How often one process builds.
+        max_builds: After how many builds another takes a process's place.
         file_bytes: Largest file that it may write in its folder for temporary files.
         name: Whose it is: programs of one command and one name are states of the same, of which the newest replaces the others.
     """
@@ -103,7 +105,13 @@ class Answer:
 
 
 class HotProcess:
-    """One process; it builds one source at a time."""
+    """One process; it builds one source at a time.
+
+    Attributes:
+        builds: How many it has built.
+        is_slow: Whether a build took so long that others go first: it stays so, and is of no use after that build.
+        on_slow: Called once when it is.
+    """
 
     def __init__(self, program: Program, process: asyncio.subprocess.Process, stack: AsyncExitStack) -> None:
         if process.stdin is None or process.stdout is None or process.stderr is None:
@@ -120,6 +128,8 @@ class HotProcess:
         self._at_start = 0
         self._used = Usage(0, 0, 0.0)
         self.builds = 0
+        self.is_slow = False
+        self.on_slow: Callable[[], None] = lambda: None
 
     @classmethod
     async def start(cls, program: Program, jail: Jail) -> Self:
@@ -158,7 +168,12 @@ class HotProcess:
     @property
     def is_fit(self) -> bool:
         """Whether it may build again, as far as its use of the machine tells, while it rests."""
-        return self.builds < self._max_builds and self._used.resident <= MAX_IDLE_BYTES and self._used.processes == self._at_start
+        return self._used.processes == self._at_start and not self.is_slow
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether another is to take its place, though it may build until that is there: it has built often, or has grown."""
+        return self.builds >= self._max_builds or self._used.resident > MAX_IDLE_BYTES
 
     @property
     def alive(self) -> bool:
@@ -179,7 +194,11 @@ class HotProcess:
         """Has it build. After an answer without text it is of no more use."""
         await asyncio.to_thread(signal_tree, self._pid, signal.SIGCONT)
         self._said.clear()
-        watching = asyncio.create_task(watch(self._pid, limits, self._exceed, cpu_before=self._used.cpu_seconds))
+        if not self.builds:
+            limits = replace(limits, long_cpu_seconds=limits.long_cpu_seconds * _FIRST_TAKES)
+        watching = asyncio.create_task(
+            watch(self._pid, limits, self._exceed, cpu_before=self._used.cpu_seconds, takes_long=self._become_slow)
+        )
         exchange = asyncio.create_task(self._exchange(request, limits))
         try:
             ends: set[asyncio.Future[Any]] = {exchange, self._exceeded}
@@ -226,6 +245,11 @@ class HotProcess:
         if not self._exceeded.done():
             self._exceeded.set_result(limit)
         kill(self._pid)
+
+    def _become_slow(self) -> None:
+        if not self.is_slow:
+            self.is_slow = True
+            self.on_slow()
 
     async def _listen(self) -> None:
         while chunk := await self._stderr.read(65_536):
@@ -310,10 +334,13 @@ class HotProcesses:
     async def _put_away(self, program: Program, process: HotProcess) -> None:
         """Has a process that has built wait for the next source, if it is still fit for one."""
         await process.rest()
-        if process.is_fit and self._is_newest(program):
-            self._idle.setdefault(program, []).append(process)
-        else:
+        if not process.is_fit or not self._is_newest(program):
             self._do(self._replace(program, process))
+        elif process.is_spent:
+            self._idle.setdefault(program, []).insert(0, process)
+            self.prepare(program)
+        else:
+            self._idle.setdefault(program, []).append(process)
 
     def waiting(self) -> Collection[int]:
         """The ids of the processes that wait for work."""
@@ -344,6 +371,7 @@ class HotProcesses:
             await process.close()
             raise StartFailed("no compiler is started any more")
         self._all[process] = program
+        process.on_slow = lambda: self.prepare(program)
         return process
 
     async def _replace(self, program: Program, process: HotProcess) -> None:
@@ -351,14 +379,17 @@ class HotProcesses:
         program = self._newest.get(program.identity, program)
         if self._idle.get(program):
             await asyncio.sleep(_AFTERWARDS_SECONDS)
+        await self._end(process)
+        await self._fill(program)
+
+    async def _end(self, process: HotProcess) -> None:
         await process.close()
         self._all.pop(process, None)
-        await self._fill(program)
 
     async def _fill(self, program: Program) -> None:
         """Starts what is missing, one after the other, and has it warm up."""
         async with self._filling:
-            while self._is_newest(program) and sum(one == program for one in self._all.values()) < self._spare:
+            while self._is_newest(program) and self._lacks(program):
                 try:
                     process = await self._start(program)
                 except (StartFailed, JailUnavailable) as error:
@@ -372,6 +403,9 @@ class HotProcesses:
                 await self._rest(program, process)
                 if program.practice:
                     self._do(self._practise(program, process))
+        for spent in [one for one in self._idle.get(program, []) if one.is_spent]:
+            self._idle[program].remove(spent)
+            self._do(self._end(spent))
 
     async def _practise(self, program: Program, process: HotProcess) -> None:
         """Has a process that waits build, while there is another for whoever comes and nobody has come for a while."""
@@ -403,6 +437,10 @@ class HotProcesses:
     async def _rest(self, program: Program, process: HotProcess) -> None:
         await process.rest()
         self._idle.setdefault(program, []).append(process)
+
+    def _lacks(self, program: Program) -> bool:
+        """Whether there are fewer processes than may wait, beside those that others do not wait for."""
+        return sum(one == program and not process.is_slow and not process.is_spent for process, one in self._all.items()) < self._spare
 
     def _is_newest(self, program: Program) -> bool:
         return self._newest.get(program.identity, program) == program

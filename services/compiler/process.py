@@ -15,12 +15,18 @@ import psutil
 
 from services.compiler.jail import Jail
 
+# Most builds use less, and bombs do not.
+LONG_CPU_SECONDS: Final = 1.0
+
 _LIMITED: Final = Path(__file__).with_name("limited.py")
 _POLL_SECONDS: Final = 0.05
 _CHUNK: Final = 65_536
 # Compilers open a source file of the standard library after the other, and a linker all archives at once.
 _OPEN_FILES: Final = 1024
 _NICENESS: Final = 10
+# A long build gets a third of the processors against one that is not, where both want all of them: enough to end within its time.
+_NICENESS_OF_LONG: Final = 15
+_NICENESS_OF_LONG_SESSIONS: Final = 5
 # Kernels can be built without it.
 _KNOWS_CHILDREN: Final = Path("/proc/thread-self/children").exists()
 # How long a pipe is read on after the processes were killed: a descendant that slipped away may hold it open.
@@ -49,6 +55,7 @@ class Limits:
         stderr_bytes: What is kept of stderr; more is read and dropped.
         file_bytes: Largest file that may be written.
         processes: The process and its descendants.
+        long_cpu_seconds: After so much processor time others go first.
     """
 
     wall_seconds: float
@@ -58,6 +65,7 @@ class Limits:
     stderr_bytes: int = 65_536
     file_bytes: int = 0
     processes: int = 16
+    long_cpu_seconds: float = LONG_CPU_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,14 +228,17 @@ class _Run:
             self._err += chunk[: self._limits.stderr_bytes - len(self._err)]
 
 
-async def watch(pid: int, limits: Limits, exceed: Callable[[Limit], None], *, cpu_before: float = 0) -> None:
-    """Looks after a process and its descendants until they pass a limit, and tells which.
+async def watch(
+    pid: int, limits: Limits, exceed: Callable[[Limit], None], *, cpu_before: float = 0, takes_long: Callable[[], None] = lambda: None
+) -> None:
+    """Looks after a process and its descendants until they pass a limit, and tells which. Once they take long, others go first.
 
     Args:
         pid: The process.
         limits: What they may use from now on.
         exceed: Told once.
         cpu_before: Processor time that they had used before, in seconds.
+        takes_long: Told when they do, at each look.
     """
     clock = asyncio.get_running_loop().time
     deadline = clock() + limits.wall_seconds
@@ -244,6 +255,9 @@ async def watch(pid: int, limits: Limits, exceed: Callable[[Limit], None], *, cp
             if is_passed:
                 exceed(limit)
                 return
+        if used.cpu_seconds - cpu_before > limits.long_cpu_seconds:
+            await asyncio.to_thread(_give_way, pid)
+            takes_long()
     exceed(Limit.WALL)
 
 
@@ -321,6 +335,16 @@ def kill(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
     signal_all(seen, signal.SIGKILL)
+
+
+def _give_way(pid: int) -> None:
+    """Lowers what a process and its descendants get of the processors where others want them, for good: few users may raise it again."""
+    for process in _quick_tree(pid):
+        with contextlib.suppress(psutil.Error):
+            process.nice(_NICENESS_OF_LONG)
+        # Where the kernel shares processors out by sessions, niceness counts only within one. It takes one change in a tenth of a second.
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{process.pid}/autogroup").write_text(str(_NICENESS_OF_LONG_SESSIONS), encoding="ascii")
 
 
 def signal_tree(pid: int, number: signal.Signals) -> None:

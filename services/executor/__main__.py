@@ -17,6 +17,7 @@ from services.executor.catalog import Catalog
 from services.executor.clients import ArtifactClient, RegistryClient
 from services.executor.executions import Executions
 from services.executor.lease import HEARTBEATS, open_lease
+from services.executor.many import Streams
 from services.executor.modules import Modules
 from services.executor.recorder import open_recorder
 from services.executor.repository import ExecutionRepository
@@ -51,7 +52,14 @@ async def main() -> None:
         )
         catalog, modules = Catalog(), Modules(sandbox, ArtifactClient(compiler).fetch)
         executions = Executions(
-            catalog, RegistryClient(registry), modules, sandbox, recorder, repository, max_input_bytes=settings.executor_max_input_bytes
+            catalog,
+            RegistryClient(registry),
+            modules,
+            sandbox,
+            recorder,
+            repository,
+            max_input_bytes=settings.executor_max_input_bytes,
+            most_of_many=min(settings.executor_batch_workers, settings.executor_max_workers),
         )
         watcher = Watcher(registry, catalog, modules, repository)
 
@@ -60,8 +68,9 @@ async def main() -> None:
         service.background(forever("partitions", repository.create_partitions, pause_seconds=3600))
         service.background(forever("purge", repository.purge_deleted, pause_seconds=settings.executor_purge_seconds))
         service.background(forever("watch", watcher.follow, pause_seconds=0.2))
+        servicer = ExecutorServicer(executions, Streams(settings.executor_max_streams), max_batch_inputs=settings.executor_max_batch_inputs)
         await service.serve(
-            partial(executor_pb2_grpc.add_ExecutorServicer_to_server, ExecutorServicer(executions)),
+            partial(executor_pb2_grpc.add_ExecutorServicer_to_server, servicer),
             services=["kiln.executor.v1.Executor"],
         )
 

@@ -24,13 +24,20 @@ class Runnable:
 
 @dataclass(frozen=True, slots=True)
 class CatalogFunction:
-    """A function as the registry last told of it. `live` is None while nothing serves."""
+    """A function as the registry last told of it.
+
+    Attributes:
+        live: None while nothing serves.
+        limits: What one run may use.
+        max_concurrency: How many runs there may be at once, those that wait included.
+    """
 
     id: UUID
     name: str
     revision: int
     live: Runnable | None
     limits: Limits
+    max_concurrency: int
 
 
 class Catalog:

@@ -9,10 +9,11 @@ from uuid import UUID
 
 from libs.common import jsontext
 from libs.common.errors import InvalidArgument, KilnError, NotFound, ResourceExhausted, Unavailable
-from libs.common.ids import milliseconds_of, parse_uuid
+from libs.common.ids import milliseconds_of, parse_uuid, uuid7
 from libs.common.pages import Listing, Page
 from services.executor.catalog import Catalog, CatalogFunction, Runnable
 from services.executor.clients import RegistryClient
+from services.executor.concurrency import Concurrency
 from services.executor.execution import Durability, Execution, Status, outcome_fields
 from services.executor.modules import Modules
 from services.executor.recorder import Recorder, room_for_end
@@ -28,8 +29,11 @@ MAX_PAGE_BYTES: Final = 3 << 20
 STARTING_SECONDS: Final = 3
 # How often a version is prepared again that was evicted between its preparation and its run.
 PREPARE_TRIES: Final = 3
+# How long one of many calls waits before it asks for a worker again.
+FULL_SECONDS: Final = 0.25
 # How long a caller waits for PostgreSQL to have the record of a run that has ended.
 RECORDING_SECONDS: Final = 10
+TOO_MANY_CALLS: Final = "TOO_MANY_CALLS"
 CANCELLED: Final = Outcome(None, GuestError(ErrorType.CANCELLED, "the caller went away, or its deadline passed"))
 
 
@@ -53,6 +57,19 @@ class Request:
     durability: Durability = Durability.JOURNAL
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a call runs.
+
+    Attributes:
+        cold: Whether it had to be waited for until its code was there.
+    """
+
+    function: CatalogFunction
+    runnable: Runnable
+    cold: bool = False
+
+
 class Executions:
     """The runs of one executor."""
 
@@ -66,6 +83,7 @@ class Executions:
         repository: ExecutionRepository,
         *,
         max_input_bytes: int,
+        most_of_many: int,
     ) -> None:
         self._catalog = catalog
         self._registry = registry
@@ -74,6 +92,7 @@ class Executions:
         self._recorder = recorder
         self._repository = repository
         self._max_input_bytes = max_input_bytes
+        self._concurrency = Concurrency(most_of_many)
 
     async def execute(self, request: Request) -> Execution:
         """Runs a function once; returns when the run is recorded.
@@ -82,27 +101,49 @@ class Executions:
 
         Raises:
             InvalidArgument, ResourceExhausted: the input is no JSON, or too large, or nested too deep; or too many calls wait, or the
-                journal is full.
+                journal is full, or the function has as many runs as it may have.
             AlreadyExists: there is an execution of that id.
             NotFound, FailedPrecondition: there is no such function or version, or it cannot run.
             Unavailable: nothing has run, or what has run could not be recorded in time.
         """
         self._check_input(request.input)
-        function, runnable = await self._find_version(request.reference, request.version)
-        await self._recorder.check_free(request.id)
-        cold = await self._modules.ensure(runnable)
-        execution = Execution(
-            id=request.id,
-            function_id=function.id,
-            function_name=function.name,
-            function_version=runnable.version,
-            request_id=request.request_id,
-            created_at=datetime.fromtimestamp(milliseconds_of(request.id) / 1000, UTC),
-            input=request.input,
-            cold_start=cold,
-        )
-        call = Call(runnable.artifact_digest, runnable.abi, request.input, function.limits)
-        return await self._finish(await self._run(execution, call, runnable), request.durability)
+        target = Target(*await self._find_version(request.reference, request.version))
+        with self._concurrency.place(target.function):
+            return await self._execute(request, target)
+
+    async def execute_in_turn(self, request: Request, target: Target | None = None) -> Execution:
+        """Runs one call of many as `execute` does, but waits where that refuses because there is no room.
+
+        Args:
+            request: The call. Each attempt is an execution of its own, since those refused are withdrawn.
+            target: Instead of the reference and version in the request.
+        """
+        self._check_input(request.input)
+        target = target or Target(*await self._find_version(request.reference, request.version))
+        while True:
+            try:
+                async with self._concurrency.turn(target.function):
+                    return await self._execute(request, target)
+            except ResourceExhausted as error:
+                if error.reason != TOO_MANY_CALLS:
+                    raise
+            await asyncio.sleep(FULL_SECONDS)
+            request = replace(request, id=uuid7())
+
+    async def target(self, reference: str, version: int | None) -> Target:
+        """What many calls are to run: one version for all, ready to run.
+
+        Raises:
+            NotFound, FailedPrecondition: there is no such function or version, or it cannot run.
+            Unavailable: it cannot be had now.
+        """
+        function, runnable = await self._find_version(reference, version)
+        return Target(function, runnable, await self._modules.ensure(runnable))
+
+    @property
+    def most_of_many(self) -> int:
+        """How many calls of many run at once, all together."""
+        return self._concurrency.most_of_many
 
     async def get(self, text: str) -> Execution:
         """One run.
@@ -162,6 +203,23 @@ class Executions:
             return await self._find_id(str(function_id)) == function_id
         except NotFound:
             return False
+
+    async def _execute(self, request: Request, target: Target) -> Execution:
+        function, runnable = target.function, target.runnable
+        await self._recorder.check_free(request.id)
+        cold = await self._modules.ensure(runnable) or target.cold
+        execution = Execution(
+            id=request.id,
+            function_id=function.id,
+            function_name=function.name,
+            function_version=runnable.version,
+            request_id=request.request_id,
+            created_at=datetime.fromtimestamp(milliseconds_of(request.id) / 1000, UTC),
+            input=request.input,
+            cold_start=cold,
+        )
+        call = Call(runnable.artifact_digest, runnable.abi, request.input, function.limits)
+        return await self._finish(await self._run(execution, call, runnable), request.durability)
 
     async def _run(self, execution: Execution, call: Call, runnable: Runnable) -> Execution:
         """Runs a call; returns its execution as it ended. Each step is in the journal before it is taken."""
@@ -234,7 +292,7 @@ def _refusal(error: Exception) -> KilnError:
     if isinstance(error, KilnError):
         return error
     if isinstance(error, Exhausted):
-        return ResourceExhausted("too many calls wait for a worker; try again soon", reason="TOO_MANY_CALLS", retry_after=1)
+        return ResourceExhausted("too many calls wait for a worker; try again soon", reason=TOO_MANY_CALLS, retry_after=1)
     return Unavailable("no worker can be started now; try again", reason="SANDBOX_AWAY", retry_after=1)
 
 

@@ -1,6 +1,7 @@
 """JSON in its two gRPC forms: exact text, and `google.protobuf.Value`."""
 
 import json
+from collections.abc import Sequence
 from typing import Any, Final
 
 import orjson
@@ -14,7 +15,13 @@ from libs.common.errors import FailedPrecondition, InvalidArgument
 _MAX_EXACT: Final = 2**53
 
 
-def given_text(request: pb.ExecuteFunctionRequest) -> bytes:
+# A call by itself, or one of a stream.
+AnyCall = pb.ExecuteFunctionRequest | pb.ExecuteStreamRequest
+# An input in either form.
+Given = struct_pb2.Value | bytes
+
+
+def given_text(request: AnyCall) -> bytes:
     """The input of a call as text; `{}` when there is none.
 
     Raises:
@@ -23,20 +30,47 @@ def given_text(request: pb.ExecuteFunctionRequest) -> bytes:
     kind = request.WhichOneof("given")
     if kind is None:
         return b"{}"
-    if kind == "input_text":
-        return request.input_text
+    return as_text(request.input_text if kind == "input_text" else request.input)
+
+
+def given_inputs(request: pb.ExecuteBatchRequest, most: int) -> Sequence[Given]:
+    """The inputs of a batch.
+
+    Raises:
+        InvalidArgument: there are none, or more than so many, or some in each form.
+    """
+    if request.inputs and request.input_texts:
+        raise InvalidArgument.of("inputs", "must be values or texts, not some of each")
+    inputs: Sequence[Given] = request.input_texts or request.inputs
+    if not inputs:
+        raise InvalidArgument.of("inputs", "must hold at least one input")
+    if len(inputs) > most:
+        raise InvalidArgument.of("inputs", f"holds {len(inputs)}; at most {most} are taken in one call", reason="TOO_MANY_INPUTS")
+    return inputs
+
+
+def as_text(given: Given) -> bytes:
+    """An input as text.
+
+    Raises:
+        InvalidArgument: the value holds what JSON cannot say.
+    """
+    if isinstance(given, bytes):
+        return given
     try:
         # Separators as short as those of most clients.
-        value = _without_fractions(json_format.MessageToDict(request.input))
+        value = _without_fractions(json_format.MessageToDict(given))
         return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     except (ValueError, json_format.Error):
         raise InvalidArgument.of("input", "holds a number that JSON cannot say, or a value of no kind") from None
 
 
-def answer_form(request: pb.ExecuteFunctionRequest) -> "pb.PayloadForm":
+def answer_form(request: AnyCall | pb.ExecuteBatchRequest) -> "pb.PayloadForm":
     """The form in which a call is answered: the one asked for, else that of its input."""
     if request.payload_form != pb.PAYLOAD_FORM_UNSPECIFIED:
         return request.payload_form
+    if isinstance(request, pb.ExecuteBatchRequest):
+        return pb.TEXT if request.input_texts else pb.VALUE
     return pb.TEXT if request.WhichOneof("given") == "input_text" else pb.VALUE
 
 

@@ -1,6 +1,6 @@
 """The executor's RPCs: between messages and the domain, nothing else."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -16,29 +16,58 @@ from libs.common.ids import parse_uuid, uuid7
 from libs.common.pages import page_of
 from services.executor.execution import Durability, Execution
 from services.executor.executions import Executions, Request
-from services.executor.payload import answer_form, as_value, given_text
+from services.executor.many import AnswerRoom, Streams, in_order, result_of, side_by_side
+from services.executor.payload import AnyCall, Given, answer_form, as_text, as_value, given_inputs, given_text
 from services.executor.repository import Filter
 
 
 class ExecutorServicer(executor_pb2_grpc.ExecutorServicer):
     """Public RPCs."""
 
-    def __init__(self, executions: Executions) -> None:
+    def __init__(self, executions: Executions, streams: Streams, *, max_batch_inputs: int) -> None:
         self._executions = executions
+        self._streams = streams
+        self._max_batch_inputs = max_batch_inputs
 
     async def ExecuteFunction(self, request: pb.ExecuteFunctionRequest, context: Any) -> pb.Execution:
-        version = request.version if request.HasField("version") else None
-        durability = Durability(_word(pb.Durability, request.durability, "durability") or Durability.JOURNAL)
-        call = Request(_execution_id(context), current.request_id.get(), request.id, given_text(request), version, durability)
-        answer = execution_to_proto(await self._executions.execute(call), answer_form(request))
-        answer.ClearField("given")
-        return answer
+        call = _call(request, given_text(request), _execution_id(context))
+        return answer_to_proto(await self._executions.execute(call), answer_form(request))
+
+    async def ExecuteBatch(self, request: pb.ExecuteBatchRequest, context: Any) -> pb.ExecuteBatchResponse:
+        inputs, form = given_inputs(request, self._max_batch_inputs), answer_form(request)
+        target = await self._executions.target(request.id, _version(request))
+
+        async def run(given: Given) -> pb.Execution:
+            call = _call(request, as_text(given), uuid7())
+            return answer_to_proto(await self._executions.execute_in_turn(call, target), form)
+
+        room = AnswerRoom()
+
+        async def result(given: Given) -> pb.ExecutionResult:
+            return room.fitted(await result_of(run(given)))
+
+        return pb.ExecuteBatchResponse(results=await side_by_side(inputs, result, self._executions.most_of_many))
+
+    # It writes through the context instead of giving an iterator, so that what ends the call ends what runs for it, too.
+    async def ExecuteStream(  # type: ignore[override]
+        self, request_iterator: AsyncIterator[pb.ExecuteStreamRequest], context: Any
+    ) -> None:
+        async def run(request: pb.ExecuteStreamRequest) -> pb.Execution:
+            call = _call(request, given_text(request), uuid7())
+            return answer_to_proto(await self._executions.execute_in_turn(call), answer_form(request))
+
+        async def result(request: pb.ExecuteStreamRequest) -> pb.ExecutionResult:
+            return await result_of(run(request))
+
+        with self._streams.opened():
+            # Twice as many as run at once, so that one that lasts does not keep those behind it from running.
+            await in_order(request_iterator, result, context.write, self._executions.most_of_many * 2)
 
     async def ListExecutions(self, request: pb.ListExecutionsRequest, context: Any) -> pb.ListExecutionsResponse:
         wanted = Filter(
             _word(pb.Execution.Status, request.status, "status"),
             _word(pb.ExecutionError.Type, request.error_type, "error_type"),
-            request.version if request.HasField("version") else None,
+            _version(request),
             _moment(request, "started_after"),
             _moment(request, "started_before"),
         )
@@ -50,6 +79,13 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServicer):
 
     async def GetExecution(self, request: pb.GetExecutionRequest, context: Any) -> pb.Execution:
         return execution_to_proto(await self._executions.get(request.id), request.payload_form)
+
+
+def answer_to_proto(execution: Execution, form: "pb.PayloadForm | int") -> pb.Execution:
+    """A run as its caller is told of it, who has the input."""
+    answer = execution_to_proto(execution, form)
+    answer.ClearField("given")
+    return answer
 
 
 def execution_to_proto(execution: Execution, form: "pb.PayloadForm | int") -> pb.Execution:
@@ -86,6 +122,15 @@ def _payloads(execution: Execution, form: "pb.PayloadForm | int") -> Mapping[str
     if form == pb.TEXT:
         return {"input_text": given} | ({} if answered is None else {"output_text": answered})
     return {"input": as_value(given)} | ({} if answered is None else {"output": as_value(answered)})
+
+
+def _call(request: AnyCall | pb.ExecuteBatchRequest, text: bytes, identity: UUID) -> Request:
+    durability = Durability(_word(pb.Durability, request.durability, "durability") or Durability.JOURNAL)
+    return Request(identity, current.request_id.get(), request.id, text, _version(request), durability)
+
+
+def _version(request: AnyCall | pb.ExecuteBatchRequest | pb.ListExecutionsRequest) -> int | None:
+    return request.version if request.HasField("version") else None
 
 
 def _execution_id(context: Any) -> UUID:

@@ -22,6 +22,11 @@ class Settings(DatabaseSettings):
     executor_workers: int = Field(2, gt=0, le=256, description="Worker processes that always run.")
     executor_max_workers: int = Field(16, gt=0, le=1024, description="Worker processes at most, when all are busy.")
     executor_max_waiting: int = Field(256, ge=0, description="Calls that may wait for a worker; more are refused.")
+    executor_batch_workers: int = Field(
+        8, gt=0, le=1024, description="Runs of batches and streams at once, all together; the other workers are for single calls."
+    )
+    executor_max_batch_inputs: int = Field(1000, gt=0, le=1000, description="Inputs of one batch at most.")
+    executor_max_streams: int = Field(100, gt=0, description="Streams of calls that may be open; more are refused.")
     executor_max_input_bytes: int = Field(1 << 20, gt=0, le=4 << 20, description="Largest input of a call.")
     executor_code_cache_mb: int = Field(256, gt=0, description="Native code kept ready, in MiB.")
     executor_lease_seconds: float = Field(15, gt=1, description="Runs of an executor that was silent so long are FAILED.")

@@ -131,6 +131,7 @@ def function_from_proto(told: pb.WatchedFunction) -> CatalogFunction:
             max_output_bytes=told.limits.max_output_bytes,
             max_log_bytes=told.limits.max_log_bytes,
         ),
+        max_concurrency=told.limits.max_concurrency,
     )
 
 

@@ -1,12 +1,13 @@
 """The services behind the gateway: one channel each, calls that survive a restart of the other side, and their health.
 
-A call is sent again only where that cannot run anything twice: when no connection came about, so that nothing was sent; when the service
-says that it is only starting; or when the RPC's policy says that it is idempotent.
+Small unary calls are carried over one stream for each service, whatever else waits for an answer. A call is sent again only where that
+cannot run anything twice: when no connection came about, so that nothing was sent; when the service says that it is only starting, or
+already stopping; or when the RPC's policy says that it is idempotent.
 """
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -14,6 +15,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from libs.common import channel, request, status
+from libs.common.carrier import MAX_CARRIED_BYTES, Answer, Carrier, Metadata
 from libs.common.errors import Unavailable
 from libs.common.ids import uuid7
 from libs.common.policy import policy_of
@@ -24,15 +26,13 @@ _SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 _ATTEMPTS: Final = 6
 _ATTEMPTS_IF_BEGUN: Final = 3
 _PAUSE_SECONDS: Final = 0.1
-# What a service says that has only just started and has not begun the call.
-_STARTING: Final = "STARTING"
+# What a service says that has only just started, or is stopping, and has not begun the call.
+_NOT_BEGUN: Final = ("STARTING", "STOPPING")
 # How gRPC's core begins the details of a call for which no connection came about.
 _NOT_CONNECTED: Final = "failed to connect to all addresses"
 # Whose calls make an execution.
 _EXECUTOR: Final = "/kiln.executor."
 
-Metadata = Sequence[tuple[str, str | bytes]]
-UnaryCall = grpc.aio.UnaryUnaryCall[bytes, bytes]
 StreamCall = grpc.aio.StreamStreamCall[bytes, bytes]
 
 
@@ -51,12 +51,14 @@ class Backend:
         self._channel = grpc.aio.insecure_channel(address, options=channel.OPTIONS)
         self._health: Any = health_pb2_grpc.HealthStub(self._channel)
         self._unary: dict[str, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {}
+        self._carrier = Carrier(self._channel)
 
     async def close(self) -> None:
         """Ends all calls."""
+        await self._carrier.close()
         await self._channel.close()
 
-    async def unary(self, method: str, message: bytes, *, seconds: float, metadata: Metadata) -> tuple[bytes, UnaryCall]:
+    async def unary(self, method: str, message: bytes, *, seconds: float, metadata: Metadata) -> Answer:
         """Calls a unary RPC.
 
         Args:
@@ -65,9 +67,6 @@ class Backend:
             seconds: How long it may take, with all attempts.
             metadata: Sent along.
 
-        Returns:
-            The answer, and the call for its metadata.
-
         Raises:
             Unavailable: the service cannot be reached.
             grpc.aio.AioRpcError: the service refused, or broke off.
@@ -75,15 +74,20 @@ class Backend:
         until = time.monotonic() + seconds
         for attempt in range(1, _ATTEMPTS + 1):
             await self.connected(until - time.monotonic())
-            call: UnaryCall = self._callable(method)(message, timeout=max(0.001, until - time.monotonic()), metadata=metadata)
             try:
-                return await call, call
+                return await self._call(method, message, seconds=max(0.001, until - time.monotonic()), metadata=metadata)
             except grpc.aio.AioRpcError as error:
                 pause = _PAUSE_SECONDS * 2 ** (attempt - 1)
                 if attempt >= _attempts(method, error) or time.monotonic() + pause >= until:
                     raise
             await asyncio.sleep(pause)
         raise AssertionError
+
+    async def _call(self, method: str, message: bytes, *, seconds: float, metadata: Metadata) -> Answer:
+        if len(message) <= MAX_CARRIED_BYTES:
+            return await self._carrier.call(method, message, seconds=seconds, metadata=metadata)
+        call = self._callable(method)(message, timeout=seconds, metadata=metadata)
+        return Answer(await call, tuple(await call.initial_metadata()), tuple(await call.trailing_metadata()))
 
     async def stream(self, method: str, *, seconds: float | None, metadata: Metadata) -> StreamCall:
         """Begins a call whose messages are a stream on either side.
@@ -159,6 +163,6 @@ def _attempts(method: str, error: grpc.aio.AioRpcError) -> int:
         return 1
     # A service that answers sends initial metadata first, so these details are gRPC's own and not those of a call further inside.
     was_not_sent = not error.initial_metadata() and (error.details() or "").startswith(_NOT_CONNECTED)
-    if was_not_sent or status.from_rpc_error(error).reason == _STARTING:
+    if was_not_sent or status.from_rpc_error(error).reason in _NOT_BEGUN:
         return _ATTEMPTS
     return _ATTEMPTS_IF_BEGUN if policy_of(method).idempotent else 1

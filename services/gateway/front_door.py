@@ -14,15 +14,16 @@ from typing import Any, Final, Self
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor
-from grpc_health.v1 import health, health_pb2
+from grpc_health.v1 import health_pb2
 
 from libs.common import errors, request, status
+from libs.common.carrier import Metadata
 from libs.common.interceptors import set_status, shown
 from libs.common.logs import logger
 from libs.common.policy import policy_of
-from libs.common.server import start_server
+from libs.common.server import Server, start_server
 from services.gateway import descriptors
-from services.gateway.backends import Backend, Backends, Metadata, StreamCall, onward_metadata
+from services.gateway.backends import Backend, Backends, StreamCall, onward_metadata
 from services.gateway.settings import Settings
 
 # What a client may not pass on: what HTTP/2 and gRPC say of this hop alone, and what the services believe because only Kiln says it.
@@ -61,10 +62,10 @@ class Proxy(grpc.GenericRpcHandler):
     async def _unary(self, method: str, backend: Backend, message: bytes, context: Context) -> bytes:
         async with self._around(method, context) as metadata:
             seconds = self._admit(method, context)
-            answer, call = await backend.unary(method, message, seconds=seconds or 0, metadata=metadata)
-            await context.send_initial_metadata(_back(await call.initial_metadata()))
-            context.set_trailing_metadata(_back(await call.trailing_metadata()))
-            return answer
+            answer = await backend.unary(method, message, seconds=seconds or 0, metadata=metadata)
+            await context.send_initial_metadata(_back(answer.initial))
+            context.set_trailing_metadata(_back(answer.trailing))
+            return answer.message
         return b""  # the error is set
 
     async def _stream(self, method: str, backend: Backend, messages: AsyncIterator[bytes], context: Context) -> None:
@@ -88,7 +89,9 @@ class Proxy(grpc.GenericRpcHandler):
         identity = request.accept_request_id(_first(context, request.REQUEST_ID_HEADER))
         request.request_id.set(identity)
         code = grpc.StatusCode.OK
-        self._serving += 1
+        # Streams that stay open do not count; the service behind bounds them.
+        counted = policy_of(method).deadline_seconds is not None
+        self._serving += counted
         try:
             yield [*offered, *onward_metadata(method, identity)]
         except grpc.aio.AioRpcError as error:
@@ -102,7 +105,7 @@ class Proxy(grpc.GenericRpcHandler):
             code = status.code_of(known)
             set_status(context, known, identity)
         finally:
-            self._serving -= 1
+            self._serving -= counted
             logger().info("rpc", method=method, code=code.name, ms=round((time.monotonic() - began) * 1000, 1))
 
     def _admit(self, method: str, context: Context) -> float | None:
@@ -130,12 +133,11 @@ class FrontDoor:
         self._settings = settings
         self._backends = backends
         self._services = [service.full_name for service in descriptors.public_services()]
-        self._server: grpc.aio.Server | None = None
-        self._health: health.aio.HealthServicer | None = None
+        self._server: Server | None = None
 
     async def __aenter__(self) -> Self:
         proxy = Proxy(self._backends, max_concurrent=self._settings.max_concurrent_calls)
-        self._server, self._health = await start_server(
+        self._server = await start_server(
             self._settings.grpc_address,
             [lambda server: server.add_generic_rpc_handlers((proxy,))],
             services=self._services,
@@ -149,19 +151,19 @@ class FrontDoor:
 
     async def stop(self) -> None:
         """Says NOT_SERVING, and lets calls in flight end within the drain time. A second call does nothing."""
-        if self._server and self._health:
+        if self._server:
             server, self._server = self._server, None
-            await self._health.enter_graceful_shutdown()
             await server.stop(self._settings.drain_seconds)
 
     async def update_health(self) -> None:
         """Makes the health service say what the services behind say now; as a whole the door serves when all do."""
-        if self._health is None:
+        if self._server is None:
             return
+        health = self._server.health
         serving = await self._backends.serving()
-        await self._health.set("", _word(all(serving.values())))
+        await health.set("", _word(all(serving.values())))
         for service in self._services:
-            await self._health.set(service, _word(serving[descriptors.owner(service)]))
+            await health.set(service, _word(serving[descriptors.owner(service)]))
 
 
 async def _send_on(messages: AsyncIterator[bytes], call: StreamCall) -> None:

@@ -33,30 +33,31 @@ _WELL_KNOWN: Final[Mapping[str, Schema]] = {
     "google.protobuf.Duration": {"type": "string", "pattern": r"^-?[0-9]+(\.[0-9]+)?s$"},
     "google.protobuf.Struct": {"type": "object"},
     "google.protobuf.Value": {},
+    "google.rpc.Status": {"$ref": "#/components/schemas/Status"},
 }
 _ERROR: Final[Schema] = {
     "type": "object",
-    "description": "Why a call was refused, as AIP-193 has it.",
+    "description": "The answer to a call that was refused, as AIP-193 has it.",
     "required": ["error"],
+    "properties": {"error": {"$ref": "#/components/schemas/Status", "description": "Why."}},
+}
+_STATUS: Final[Schema] = {
+    "type": "object",
+    "description": "Why a call was refused.",
+    "required": ["code", "status", "message", "details"],
     "properties": {
-        "error": {
-            "type": "object",
-            "required": ["code", "status", "message", "details"],
-            "properties": {
-                "code": {"type": "integer", "description": "The HTTP status."},
-                "status": {
-                    "type": "string",
-                    "description": "The gRPC code, a stable word.",
-                    "enum": [code.name for _, code, _ in status.TABLE],
-                },
-                "message": {"type": "string", "description": "For people; names the field where one is bad, and what to do next."},
-                "details": {
-                    "type": "array",
-                    "description": "From `google.rpc`: `ErrorInfo` with a stable `reason`, `BadRequest` with the bad fields, `RetryInfo`.",
-                    "items": {"type": "object", "required": ["@type"], "properties": {"@type": {"type": "string"}}},
-                },
-            },
-        }
+        "code": {"type": "integer", "description": "The HTTP status."},
+        "status": {
+            "type": "string",
+            "description": "The gRPC code, a stable word.",
+            "enum": [code.name for _, code, _ in status.TABLE],
+        },
+        "message": {"type": "string", "description": "For people; names the field where one is bad, and what to do next."},
+        "details": {
+            "type": "array",
+            "description": "From `google.rpc`: `ErrorInfo` with a stable `reason`, `BadRequest` with the bad fields, `RetryInfo`.",
+            "items": {"type": "object", "required": ["@type"], "properties": {"@type": {"type": "string"}}},
+        },
     },
 }
 _REQUEST_ID: Final[Schema] = {
@@ -182,9 +183,10 @@ def _json_answer(description: str, schema: Schema) -> Schema:
 
 def _schemas() -> dict[str, Schema]:
     """Every message that answers or bodies are made of, by name."""
-    found: dict[str, Schema] = {"Error": _ERROR}
-    waiting: list[Descriptor] = [method.output_type for method in descriptors.public_methods() if success_status(method) != 204]
-    waiting += [surface.message_of(member.field) for method in descriptors.public_methods() for member in _nested(method.input_type)]
+    found: dict[str, Schema] = {"Error": _ERROR, "Status": _STATUS}
+    methods = [method for method in descriptors.public_methods() if descriptors.http_rule(method)]
+    waiting: list[Descriptor] = [method.output_type for method in methods if success_status(method) != 204]
+    waiting += [surface.message_of(member.field) for method in methods for member in _nested(method.input_type)]
     while waiting:
         message = waiting.pop()
         if _name(message) not in found:

@@ -1,13 +1,14 @@
 """Errors as HTTP answers: the JSON of AIP-193, or RFC 9457's where the caller prefers `application/problem+json`."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
 import orjson
 from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor
+from google.rpc import status_pb2
 
 from libs.common import status
 from libs.common.errors import InvalidArgument, KilnError, Violation
@@ -30,13 +31,18 @@ def answer_of(error: KilnError, request_id: str, headers: Mapping[str, str]) -> 
         headers: Of the request.
     """
     code = status.http_status(error)
-    name = status.code_of(error).name
-    details = [json_format.MessageToDict(detail) for detail in status.to_proto(error, request_id).details]
+    told = error_object(status.to_proto(error, request_id))
     extra = _headers(error, code)
     if prefers(headers, PROBLEM):
-        return Answer(code, orjson.dumps(_problem(error, code, name, details)), PROBLEM, extra)
-    body = {"error": {"code": code, "status": name, "message": error.message, "details": details}}
-    return Answer(code, orjson.dumps(body), JSON, extra)
+        return Answer(code, orjson.dumps(_problem(error, code, told)), PROBLEM, extra)
+    return Answer(code, orjson.dumps({"error": told}), JSON, extra)
+
+
+def error_object(refusal: status_pb2.Status) -> dict[str, Any]:
+    """An error as REST has it, wherever it stands: as the answer, or in the place of one of several."""
+    error = status.from_proto(refusal)
+    details = [json_format.MessageToDict(detail) for detail in refusal.details]
+    return {"code": status.http_status(error), "status": status.code_of(error).name, "message": refusal.message, "details": details}
 
 
 def in_rest_words(error: KilnError, request: Descriptor) -> KilnError:
@@ -67,6 +73,6 @@ def _headers(error: KilnError, code: int) -> list[Header]:
     return headers
 
 
-def _problem(error: KilnError, code: int, name: str, details: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _problem(error: KilnError, code: int, told: Mapping[str, Any]) -> dict[str, Any]:
     known = {"type": "about:blank", "title": _TITLES[code], "status": code, "detail": error.message}
-    return {**known, "code": name, "reason": error.reason, "details": details}
+    return {**known, "code": told["status"], "reason": error.reason, "details": told["details"]}

@@ -178,18 +178,15 @@ def _set_from_json(message: Message, member: Member, text: bytes, path: str) -> 
 
 def _set_text(message: Message, member: Member, text: bytes, path: str) -> None:
     if not member.field.is_repeated:
-        setattr(message, member.field.name, _checked(text, path))
+        try:
+            jsontext.check(text)
+        except InvalidJson as error:
+            raise InvalidArgument.of(path, str(error), reason=NOT_JSON) from None
+        setattr(message, member.field.name, text)
         return
-    for index, element in enumerate(slices.elements(text)):
-        _append(message, member.field.name, _checked(element, f"{path}[{index}]"))
-
-
-def _checked(text: bytes, path: str) -> bytes:
-    try:
-        jsontext.check(text)
-    except InvalidJson as error:
-        raise InvalidArgument.of(path, str(error), reason=NOT_JSON) from None
-    return text
+    # Whether each is a payload the service says, which may refuse one of them and take the others.
+    for element in slices.elements(text):
+        _append(message, member.field.name, element)
 
 
 def _set_map(message: Message, member: Member, text: bytes, path: str) -> None:

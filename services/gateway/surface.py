@@ -9,7 +9,8 @@ from google.api import field_behavior_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, OneofDescriptor
 from kiln.options.v1 import options_pb2
 
-WELL_KNOWN: Final = "google.protobuf."
+# How the names of types begin that have a JSON form of their own.
+WELL_KNOWN: Final = ("google.protobuf.", "google.rpc.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +103,9 @@ def _is_set_by_gateway(field: FieldDescriptor) -> bool:
 
 
 def _is_other_form_of_text(field: FieldDescriptor) -> bool:
-    """Whether another field of the same oneof is the JSON text that REST uses."""
-    oneof = field.containing_oneof
-    return bool(oneof and not _member(field).is_json_text and any(_member(other).is_json_text for other in oneof.fields))
+    """Whether another field is this one's JSON text, which REST uses."""
+    message: Any = field.containing_type
+    return any(_options(other).Extensions[options_pb2.json_text] == field.json_name for other in message.fields)
 
 
 def _options(field: FieldDescriptor) -> Any:

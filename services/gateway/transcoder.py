@@ -47,12 +47,12 @@ class RpcEndpoint:
         message = bind(self._method, self._rule, request)
         metadata = onward_metadata(self._wire_name, request_id.get())
         try:
-            answer, _ = await self._backend.unary(self._wire_name, message.SerializeToString(), seconds=self._seconds, metadata=metadata)
+            answer = await self._backend.unary(self._wire_name, message.SerializeToString(), seconds=self._seconds, metadata=metadata)
         except grpc.aio.AioRpcError as error:
             raise self._in_rest_words(error) from None
         if self._status == 204:
             return Answer(204)
-        output = self._output.FromString(answer)
+        output = self._output.FromString(answer.message)
         return Answer(self._status, writing.to_json(output), JSON, writing.header_values(output))
 
     def _in_rest_words(self, error: grpc.aio.AioRpcError) -> KilnError:

@@ -14,7 +14,7 @@ from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from services.gateway import surface
+from services.gateway import problems, surface
 from services.gateway.surface import Member
 
 _SIXTY_FOUR_BITS: Final = (FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT64)
@@ -84,6 +84,8 @@ def _single(field: FieldDescriptor) -> Convert | None:
 def _message(descriptor: Descriptor) -> Convert:
     if descriptor.full_name == "google.protobuf.Timestamp":
         return lambda time: time.ToJsonString()
+    if descriptor.full_name == "google.rpc.Status":
+        return problems.error_object
     return json_format.MessageToDict if descriptor.full_name.startswith(surface.WELL_KNOWN) else _tree
 
 

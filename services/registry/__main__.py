@@ -60,12 +60,14 @@ def limits_policy(settings: Settings) -> LimitsPolicy:
             settings.registry_default_memory_mb,
             settings.registry_default_output_bytes,
             settings.registry_default_log_bytes,
+            settings.registry_default_concurrency,
         ),
         ceilings=Limits(
             settings.registry_max_timeout_ms,
             settings.registry_max_memory_mb,
             settings.registry_max_output_bytes,
             settings.registry_max_log_bytes,
+            settings.registry_max_concurrency,
         ),
     )
 

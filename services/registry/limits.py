@@ -1,4 +1,4 @@
-"""What one run of a function may use: defaults, ceilings, and patches."""
+"""What one run of a function may use and how many there may be: defaults, ceilings, and patches."""
 
 from dataclasses import dataclass, fields
 
@@ -13,6 +13,7 @@ class Limits:
     memory_mb: int
     max_output_bytes: int
     max_log_bytes: int
+    max_concurrency: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class LimitsPatch:
     memory_mb: int | None = None
     max_output_bytes: int | None = None
     max_log_bytes: int | None = None
+    max_concurrency: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

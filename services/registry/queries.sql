@@ -1,12 +1,14 @@
 -- insert_function --  a new function, unless its name is taken
-INSERT INTO registry.functions (id, name, description, latest_version, timeout_ms, memory_mb, max_output_bytes, max_log_bytes, revision)
-VALUES ($1, $2, $3, 1, $4, $5, $6, $7, nextval('registry.revisions'))
+INSERT INTO registry.functions (
+    id, name, description, latest_version, timeout_ms, memory_mb, max_output_bytes, max_log_bytes, max_concurrency, revision
+)
+VALUES ($1, $2, $3, 1, $4, $5, $6, $7, $8, nextval('registry.revisions'))
 ON CONFLICT (name) WHERE deleted_at IS NULL DO NOTHING
 RETURNING id;
 
 -- find_function --  one function by id or name, with its latest version
 SELECT f.id, f.name, f.description, f.latest_version, f.live_version, f.promote_above, f.timeout_ms, f.memory_mb, f.max_output_bytes,
-       f.max_log_bytes, f.revision, f.edition, f.created_at, f.updated_at,
+       f.max_log_bytes, f.max_concurrency, f.revision, f.edition, f.created_at, f.updated_at,
        v.language, v.source, v.status, v.compile_error, v.diagnostics
 FROM registry.functions f
 JOIN registry.versions v ON v.function_id = f.id AND v.version = f.latest_version
@@ -17,7 +19,7 @@ SELECT id FROM registry.functions WHERE deleted_at IS NULL AND (id = $1::uuid OR
 
 -- list_functions --  functions older than a key, newest first, without sources
 SELECT f.id, f.name, f.description, f.latest_version, f.live_version, f.promote_above, f.timeout_ms, f.memory_mb, f.max_output_bytes,
-       f.max_log_bytes, f.revision, f.edition, f.created_at, f.updated_at,
+       f.max_log_bytes, f.max_concurrency, f.revision, f.edition, f.created_at, f.updated_at,
        v.language, NULL::text AS source, v.status, v.compile_error, '[]'::jsonb AS diagnostics
 FROM registry.functions f
 JOIN registry.versions v ON v.function_id = f.id AND v.version = f.latest_version
@@ -27,8 +29,8 @@ LIMIT $2;
 
 -- update_function --  new description, limits and latest number
 UPDATE registry.functions
-SET description = $2, timeout_ms = $3, memory_mb = $4, max_output_bytes = $5, max_log_bytes = $6, latest_version = $7,
-    edition = edition + 1, revision = nextval('registry.revisions'), updated_at = now()
+SET description = $2, timeout_ms = $3, memory_mb = $4, max_output_bytes = $5, max_log_bytes = $6, max_concurrency = $7,
+    latest_version = $8, edition = edition + 1, revision = nextval('registry.revisions'), updated_at = now()
 WHERE id = $1;
 
 -- touch_function --  the outcome of one of its versions changed
@@ -135,7 +137,7 @@ FOR UPDATE OF v SKIP LOCKED;
 
 -- watched_functions --  what executors know of functions: all of them, or one
 SELECT f.id, f.name, f.revision, f.deleted_at IS NOT NULL AS deleted, f.timeout_ms, f.memory_mb, f.max_output_bytes, f.max_log_bytes,
-       f.live_version, v.artifact_digest, v.abi
+       f.max_concurrency, f.live_version, v.artifact_digest, v.abi
 FROM registry.functions f
 LEFT JOIN registry.versions v ON v.function_id = f.id AND v.version = f.live_version
 WHERE $1::uuid IS NULL OR f.id = $1;

@@ -193,8 +193,8 @@ class FunctionRepository:
         return await self.database.execute(QUERIES.purge_functions, older_than_seconds)
 
 
-def _columns(limits: Limits) -> tuple[int, int, int, int]:
-    return limits.timeout_ms, limits.memory_mb, limits.max_output_bytes, limits.max_log_bytes
+def _columns(limits: Limits) -> tuple[int, int, int, int, int]:
+    return limits.timeout_ms, limits.memory_mb, limits.max_output_bytes, limits.max_log_bytes, limits.max_concurrency
 
 
 def _limits(row: Row) -> Limits:

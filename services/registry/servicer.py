@@ -172,6 +172,7 @@ def _limits(limits: Limits) -> pb.Limits:
         memory_mb=limits.memory_mb,
         max_output_bytes=limits.max_output_bytes,
         max_log_bytes=limits.max_log_bytes,
+        max_concurrency=limits.max_concurrency,
     )
 
 

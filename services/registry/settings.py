@@ -20,6 +20,19 @@ class Settings(DatabaseSettings):
     registry_max_output_bytes: int = Field(4 << 20, gt=0, description="Highest `maxOutputBytes` a function may set.")
     registry_default_log_bytes: int = Field(64 << 10, ge=0, description="`maxLogBytes` of functions that set none.")
     registry_max_log_bytes: int = Field(1 << 20, gt=0, description="Highest `maxLogBytes` a function may set.")
+    # The executor's own default is 16 workers and 256 calls that wait, so that no function fills it alone.
+    registry_default_concurrency: int = Field(
+        256,
+        gt=0,
+        description="`maxConcurrency` of functions that set none. By default it is more than an executor runs at once, so that only a "
+        "flood meets it, and less than it holds with those that wait, so that no function takes all of that.",
+    )
+    registry_max_concurrency: int = Field(
+        1000,
+        gt=0,
+        description="Highest `maxConcurrency` a function may set. How many runs an executor has room for is "
+        "`KILN_EXECUTOR_MAX_WORKERS` and `KILN_EXECUTOR_MAX_WAITING`.",
+    )
     registry_poll_seconds: float = Field(1, gt=0, description="How often results are looked for where no notification comes.")
     registry_sweep_seconds: float = Field(10, gt=0, description="How often builds that lost their job are looked for.")
     registry_lost_after_seconds: float = Field(30, gt=0, description="When a build without job and result is sent again.")

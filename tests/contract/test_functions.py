@@ -52,7 +52,7 @@ async def test_a_new_function_has_a_version_1_that_waits_and_nothing_that_serves
 
     assert (created.name, created.description, created.source, created.language) == ("greet", "says hello", "one", "assemblyscript")
     assert (created.latest_version, created.status, created.live_version) == (1, "PENDING", None)
-    assert created.limits == Limits(100, 64, 1 << 20, 64 << 10)
+    assert created.limits == Limits(100, 64, 1 << 20, 64 << 10, 256)
     assert (created.id.version, created.compile_error, list(created.diagnostics)) == (7, "", [])
     assert abs(created.created_at - datetime.now(UTC)) < timedelta(minutes=1)
     assert await world.functions.get("greet") == created

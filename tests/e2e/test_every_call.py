@@ -15,6 +15,10 @@ from services.gateway.transcoder import variables_of
 from tests.support.platform import Platform, error_of
 
 PUBLIC: Final = list(descriptors.public_methods())
+# All but the streams.
+IN_REST: Final = [method for method in PUBLIC if http_rule(method)]
+# What a call needs in its body before it looks for the thing that it is about.
+NEEDED: Final[dict[str, dict[str, Any]]] = {"RollbackFunction": {"version": 1}, "ExecuteBatch": {"inputs": [1]}}
 # It announces a field, and ends.
 NO_MESSAGE: Final = b"\xff"
 
@@ -41,9 +45,9 @@ def ask(platform: Platform, method: MethodDescriptor, path: str, body: dict[str,
     return platform.http.request(rule_of(method).method, path, json=content, headers={"x-request-id": "mine-2"})
 
 
-WITH_BODY: Final = [method for method in PUBLIC if rule_of(method).body]
-WITHOUT_BODY: Final = [method for method in PUBLIC if not rule_of(method).body]
-OF_ONE_THING: Final = [method for method in PUBLIC if "{id}" in rule_of(method).template]
+WITH_BODY: Final = [method for method in IN_REST if rule_of(method).body]
+WITHOUT_BODY: Final = [method for method in IN_REST if not rule_of(method).body]
+OF_ONE_THING: Final = [method for method in IN_REST if "{id}" in rule_of(method).template]
 
 
 @pytest.mark.parametrize("method", PUBLIC, ids=wire_name)
@@ -60,7 +64,7 @@ def test_bytes_that_are_no_message_are_refused_as_bad_input(platform: Platform, 
     assert info.reason == "MALFORMED_REQUEST"
 
 
-@pytest.mark.parametrize("method", PUBLIC, ids=wire_name)
+@pytest.mark.parametrize("method", IN_REST, ids=wire_name)
 def test_a_key_in_the_query_that_nobody_knows_is_named(platform: Platform, method: MethodDescriptor) -> None:
     answer = ask(platform, method, f"{path_of(method)}?colour=red")
 
@@ -87,13 +91,11 @@ def test_a_body_that_nobody_asked_for_is_refused(platform: Platform, method: Met
 @pytest.mark.parametrize("method", OF_ONE_THING, ids=wire_name)
 @pytest.mark.parametrize("name", ["nobody", "NO%20BODY", "%F0%9F%98%80"])
 def test_a_name_that_nothing_has_is_not_found(platform: Platform, method: MethodDescriptor, name: str) -> None:
-    body = {"version": 1} if method.name == "RollbackFunction" else None
-
-    answer = ask(platform, method, path_of(method, id=name), body)
+    answer = ask(platform, method, path_of(method, id=name), NEEDED.get(method.name))
 
     assert (answer.status_code, error_of(answer)["status"]) == (404, "NOT_FOUND")
 
 
-@pytest.mark.parametrize("method", PUBLIC, ids=wire_name)
+@pytest.mark.parametrize("method", IN_REST, ids=wire_name)
 def test_every_answer_carries_the_callers_request_id(platform: Platform, method: MethodDescriptor) -> None:
     assert ask(platform, method, path_of(method)).headers["x-request-id"] == "mine-2"

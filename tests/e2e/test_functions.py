@@ -25,7 +25,7 @@ def test_a_new_function_is_pending_then_ready_and_serves(platform: Platform) -> 
     ready = platform.settled("newborn")
     assert (ready["status"], ready["liveVersion"], ready["compileError"], ready["diagnostics"]) == ("READY", 1, "", [])
     assert (ready["source"], ready["description"]) == (ECHO, "says what it hears")
-    assert ready["limits"] == {"timeoutMs": 5000, "memoryMb": 64, "maxOutputBytes": 1048576, "maxLogBytes": 65536}
+    assert ready["limits"] == {"timeoutMs": 5000, "memoryMb": 64, "maxOutputBytes": 1048576, "maxLogBytes": 65536, "maxConcurrency": 256}
 
 
 def test_a_function_that_does_not_compile_fails_with_line_and_column(platform: Platform) -> None:

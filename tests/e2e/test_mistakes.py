@@ -38,6 +38,8 @@ def refusal(platform: Platform, method: str, path: str, **request: Any) -> tuple
         ({**GOOD, "limits": {"memoryMb": 513}}, "limits.memoryMb"),
         ({**GOOD, "limits": {"memoryMb": -1}}, "limits.memoryMb"),
         ({**GOOD, "limits": {"maxOutputBytes": 5 << 20}}, "limits.maxOutputBytes"),
+        ({**GOOD, "limits": {"maxConcurrency": 0}}, "limits.maxConcurrency"),
+        ({**GOOD, "limits": {"maxConcurrency": 1001}}, "limits.maxConcurrency"),
         ({**GOOD, "limits": {"speed": 1}}, "limits.speed"),
         ({**GOOD, "limits": []}, "limits"),
         ({**GOOD, "colour": "red"}, "colour"),
@@ -154,6 +156,7 @@ def test_what_is_not_there_is_404(functions: Platform, path: str) -> None:
     [
         ("POST", "/functions/nobody/execute", {}),
         ("POST", "/functions/echo/execute", {"version": 99}),
+        ("POST", "/functions/nobody/executeBatch", {"inputs": [1]}),
         ("PUT", "/functions/nobody", {"description": "x"}),
         ("POST", "/functions/nobody/rollback", {"version": 1}),
         ("POST", "/functions/nobody/versions/1/build", {}),

@@ -17,8 +17,8 @@ from services.registry.results import apply
 from tests.support.memory import MemoryRepository
 
 POLICY: Final = LimitsPolicy(
-    defaults=Limits(timeout_ms=5_000, memory_mb=64, max_output_bytes=1 << 20, max_log_bytes=64 << 10),
-    ceilings=Limits(timeout_ms=60_000, memory_mb=512, max_output_bytes=4 << 20, max_log_bytes=1 << 20),
+    defaults=Limits(timeout_ms=5_000, memory_mb=64, max_output_bytes=1 << 20, max_log_bytes=64 << 10, max_concurrency=256),
+    ceilings=Limits(timeout_ms=60_000, memory_mb=512, max_output_bytes=4 << 20, max_log_bytes=1 << 20, max_concurrency=1000),
 )
 MAX_SOURCE_BYTES: Final = 1000
 MAX_WASM_BYTES: Final = 2000

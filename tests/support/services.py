@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any, Never
 
 import grpc
@@ -11,6 +13,7 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
+from kiln.carrier.v1 import carrier_pb2
 from kiln.compiler.v1 import compiler_pb2
 from kiln.executor.v1 import executor_pb2
 from kiln.registry.v1 import registry_pb2
@@ -26,6 +29,8 @@ _METHODS: dict[str, MethodDescriptor] = {
     for service in file.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 }
+
+CARRY = "/kiln.carrier.v1.CarrierInternal/Carry"
 
 Answering = Callable[[Any, grpc.ServicerContext], Any]
 
@@ -60,10 +65,15 @@ class Services(grpc.GenericRpcHandler):
 
     def service(self, handler_call_details: Any) -> Any:
         """The handler of an RPC."""
-        method = _METHODS.get(handler_call_details.method)
+        if handler_call_details.method == CARRY:
+            return grpc.stream_stream_rpc_method_handler(self._carry, carrier_pb2.CarryRequest.FromString, _written)
+        metadata = {pair[0]: pair[1] for pair in handler_call_details.invocation_metadata}
+        return self._handler(handler_call_details.method, metadata)
+
+    def _handler(self, name: str, metadata: dict[str, str | bytes]) -> Any:
+        method = _METHODS.get(name)
         if method is None or method.name not in self._answers:
             return None
-        metadata = {pair[0]: pair[1] for pair in handler_call_details.invocation_metadata}
         read = message_factory.GetMessageClass(method.input_type).FromString
 
         def asked(given: Any) -> Any:
@@ -80,6 +90,72 @@ class Services(grpc.GenericRpcHandler):
         if not method.server_streaming:
             return grpc.unary_unary_rpc_method_handler(handle)
         return grpc.stream_stream_rpc_method_handler(stream) if method.client_streaming else grpc.unary_stream_rpc_method_handler(stream)
+
+    def _carry(self, requests: Iterator[carrier_pb2.CarryRequest], context: grpc.ServicerContext) -> Iterator[carrier_pb2.CarryResponse]:
+        """Makes the calls of a stream, each in a thread of its own, as they would be made by themselves."""
+        answers: SimpleQueue[carrier_pb2.Answer | None] = SimpleQueue()
+        calls: dict[int, _CarriedContext] = {}
+
+        def make(call: carrier_pb2.Call, of_call: "_CarriedContext") -> None:
+            handler = self._handler(call.method, of_call.metadata)
+            if handler is None:
+                of_call.answer.code, of_call.answer.details = 12, "Method not found!"
+            else:
+                try:
+                    of_call.answer.message = handler.unary_unary(call.message, of_call)
+                except _Aborted:
+                    pass
+                except Exception as error:
+                    of_call.answer.code, of_call.answer.details = 2, f"Exception calling application: {error}"
+            answers.put(of_call.answer)
+
+        def read() -> None:
+            with suppress(grpc.RpcError):
+                for request in requests:
+                    for call in request.calls:
+                        calls[call.number] = _CarriedContext(call)
+                        Thread(target=make, args=(call, calls[call.number]), daemon=True).start()
+                    for number in request.cancelled:
+                        calls[number].cancel()
+            answers.put(None)
+
+        def cancel_all() -> None:
+            for one in calls.values():
+                one.cancel()
+
+        context.add_callback(cancel_all)
+        Thread(target=read, daemon=True).start()
+        while (answer := answers.get()) is not None:
+            yield carrier_pb2.CarryResponse(answers=[answer])
+
+
+class _Aborted(Exception):
+    """Ends a carried call, whose status is set."""
+
+
+class _CarriedContext:
+    """Of gRPC's context, what tests use."""
+
+    def __init__(self, call: carrier_pb2.Call) -> None:
+        self.answer = carrier_pb2.Answer(number=call.number)
+        self.metadata = {pair.key: pair.value if pair.key.endswith("-bin") else pair.value.decode() for pair in call.metadata}
+        self._callbacks: list[Callable[[], Any]] = []
+
+    def add_callback(self, callback: Callable[[], Any]) -> None:
+        self._callbacks.append(callback)
+
+    def cancel(self) -> None:
+        for callback in self._callbacks:
+            callback()
+
+    def abort_with_status(self, status: Any) -> Never:
+        number: int = status.code.value[0]
+        self.answer.code, self.answer.details = number, status.details
+        for key, value in status.trailing_metadata:
+            self.answer.trailing.add(key=key, value=value)
+        # As gRPC does before any status of a handler.
+        self.answer.initial.add(key="x-answered", value=b"1")
+        raise _Aborted
 
 
 def _written(answer: Any) -> bytes:

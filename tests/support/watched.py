@@ -37,7 +37,16 @@ class Registry:
         """What was told so far is the snapshot."""
         self._say(pb.WatchFunctionsResponse(snapshot_end=self._revision))
 
-    def function(self, wasm: bytes, *, version: int = 1, name: str = "", identity: str = "", timeout_ms: int = 5000) -> pb.WatchedFunction:
+    def function(
+        self,
+        wasm: bytes,
+        *,
+        version: int = 1,
+        name: str = "",
+        identity: str = "",
+        timeout_ms: int = 5000,
+        max_concurrency: int = 256,
+    ) -> pb.WatchedFunction:
         """A function whose live version is a module; nobody is told of it."""
         digest = f"sha256:{hashlib.sha256(wasm).hexdigest()}"
         self._artifacts[digest] = wasm
@@ -48,7 +57,9 @@ class Registry:
             name=name or f"f{identity}",
             revision=self._revision,
             live=pb.RunnableVersion(version=version, artifact_digest=digest, abi="assemblyscript"),
-            limits=pb.Limits(timeout_ms=timeout_ms, memory_mb=64, max_output_bytes=1 << 20, max_log_bytes=1 << 16),
+            limits=pb.Limits(
+                timeout_ms=timeout_ms, memory_mb=64, max_output_bytes=1 << 20, max_log_bytes=1 << 16, max_concurrency=max_concurrency
+            ),
         )
 
     def announce(self, function: pb.WatchedFunction) -> None:

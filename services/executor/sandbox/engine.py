@@ -5,41 +5,28 @@ mere sight wasmtime-py aborts the process.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Final
 
 import wasmtime
-from wasmtime import (
-    Caller,
-    Config,
-    Engine,
-    ExportType,
-    FuncType,
-    InstancePre,
-    Linker,
-    Memory,
-    Module,
-    Store,
-    Trap,
-    TrapCode,
-    ValType,
-    WasmtimeError,
-)
+from wasmtime import Config, Engine, ExportType, FuncType, InstancePre, Linker, Module, TrapCode, ValType, WasmtimeError
 
 from libs.common.abi import MAX_TABLE_ELEMENTS, Signature
 from services.executor.sandbox.abi import GUEST_ABIS, Answer, GuestAbi
-from services.executor.sandbox.guest import PAGE_BYTES, Guest, GuestMemory
+from services.executor.sandbox.guest import PAGE_BYTES, Trapped
 from services.executor.sandbox.host import STACK_OVERFLOW, GuestStopped, Host, Sources, out_of_memory, stopped_because
 from services.executor.sandbox.native import CodeCache
 from services.executor.sandbox.outcome import Call, ErrorType, Frame, GuestError, Limits, Outcome
+from services.executor.sandbox.wasmtime_c import Export, NotInstantiated, Stores, prepared_address, use_pool
 from services.executor.sandbox.watch import Watch
 
 MAX_WASM_STACK_BYTES: Final = 512 << 10
 # A loaded module holds a file descriptor: the image of its memory.
 MAX_LOADED_MODULES: Final = 500
-_MAX_FRAMES: Final = 16
 _MAX_NAME_CHARACTERS: Final = 200
+_HEADER: Final = b"\0asm\1\0\0\0"
+_TABLE_SECTION: Final = 4
 
 _OFF: Final = (
     "wasm_threads",
@@ -81,8 +68,8 @@ class Refused(Exception):
     """The module cannot be run; the text is safe to show and to log."""
 
 
-def new_engine() -> Engine:
-    """An engine for core WebAssembly and nothing else, whose guests can be interrupted.
+def guest_config() -> Config:
+    """Core WebAssembly and nothing else, whose guests can be interrupted: all that native code depends on.
 
     Memory layout, guards and traps by signals stay as they are by default: that is the configuration wasmtime is fuzzed in.
     Reference types stay on because turning them off aborts the process.
@@ -93,6 +80,22 @@ def new_engine() -> Engine:
     config.max_wasm_stack = MAX_WASM_STACK_BYTES
     for feature in _OFF:
         setattr(config, feature, False)
+    return config
+
+
+def new_compiler() -> Engine:
+    """An engine that makes native code and runs none of it."""
+    return Engine(guest_config())
+
+
+def new_engine() -> Engine:
+    """An engine for guests, with a pool for one at a time; it takes the code that `new_compiler` makes.
+
+    Raises:
+        NoRoom: The process may not have the address space that a guest needs.
+    """
+    config = guest_config()
+    use_pool(config)
     return Engine(config)
 
 
@@ -103,20 +106,28 @@ class Program:
     Attributes:
         abi: How to talk to it.
         prepared: The module with its imports resolved.
+        prepared_at: Its address.
+        exports: The functions of its ABI that it has, by name.
         min_memory_bytes: The memory it has from the start.
     """
 
     abi: GuestAbi
     prepared: InstancePre
+    prepared_at: int
+    exports: Mapping[str, Export]
     min_memory_bytes: int
 
 
 class Linkers:
-    """Resolves imports; one linker per ABI, whose functions act for the call that runs."""
+    """Resolves imports; one linker per ABI, whose functions act for the call that runs.
+
+    Attributes:
+        stores: Where what was linked here runs.
+    """
 
     def __init__(self, engine: Engine) -> None:
+        self.stores = Stores(engine)
         self._linkers = {name: self._new_linker(engine, abi) for name, abi in GUEST_ABIS.items()}
-        self.host: Host | None = None
 
     def link(self, abi: str, module: Module) -> Program:
         """Makes a module ready.
@@ -129,36 +140,23 @@ class Linkers:
         exports = {export.name: export for export in module.exports}
         contract = GUEST_ABIS[abi].contract
         there = {name: signature for name, signature in contract.optional.items() if name in exports}
-        for name, signature in {**contract.exports, **there}.items():
+        wanted = {**contract.exports, **there}
+        for name, signature in wanted.items():
             if not _is_function(exports.get(name), signature):
                 raise Refused(f"the module does not export {name}{_spelled(signature)}")
+        memory_bytes = _min_memory_bytes(exports.get("memory"))
         try:
             prepared = self._linkers[abi].instantiate_pre(module)
         except WasmtimeError as error:
             raise Refused(printable(str(error))) from None
-        return Program(GUEST_ABIS[abi], prepared, _min_memory_bytes(exports.get("memory")))
+        functions = {name: Export.of(name, signature) for name, signature in wanted.items()}
+        return Program(GUEST_ABIS[abi], prepared, prepared_address(prepared), functions, memory_bytes)
 
     def _new_linker(self, engine: Engine, abi: GuestAbi) -> Linker:
         linker = Linker(engine)
         for (module, name), signature in abi.contract.imports.items():
-            function = self._bound(abi.functions[module, name])
-            linker.define_func(module, name, _func_type(signature), function, access_caller=True)
+            self.stores.define(linker, module, name, _func_type(signature), signature, abi.functions[module, name])
         return linker
-
-    def _bound(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        def act(caller: Caller, *arguments: Any) -> Any:
-            host = self.host
-            if host is None:
-                raise GuestStopped
-            try:
-                host.check_time()
-                return function(host, GuestMemory(caller, cast(Memory, caller.get("memory"))), *arguments)
-            except GuestStopped:
-                raise
-            except Exception as error:
-                raise host.stop(ErrorType.PLATFORM, f"a host function failed: {type(error).__name__}") from None
-
-        return act
 
 
 def compile_module(engine: Engine, linkers: Linkers, abi: str, wasm: bytes) -> bytes:
@@ -174,6 +172,8 @@ def compile_module(engine: Engine, linkers: Linkers, abi: str, wasm: bytes) -> b
         module = Module(engine, wasm)
     except WasmtimeError as error:
         raise Refused(printable(str(error))) from None
+    if (tables := _count_tables(wasm)) > 1:
+        raise Refused(f"the module has {tables} tables, and may have one")
     linkers.link(abi, module)
     return bytes(module.serialize())
 
@@ -232,59 +232,67 @@ class Runner:
         if program.min_memory_bytes > memory_limit:
             host.stop(*out_of_memory(limits))
             return None, 0
-        guest: Guest | None = None
-        store = Store(self._engine)
-        self._linkers.host = host
+        output, memory_bytes = None, program.min_memory_bytes
+        store = self._linkers.stores.open(host, memory_limit, MAX_TABLE_ELEMENTS)
         try:
-            # Both before instantiation, because start functions run there.
-            store.set_limits(memory_limit, MAX_TABLE_ELEMENTS, instances=1, tables=1, memories=1)
-            store.set_epoch_deadline(1)
             self._watch.begin(limits.timeout_ms / 1000)
-            guest = Guest(store, program.prepared.instantiate(store).exports(store))
-            return answer(guest), guest.memory.size
+            store.instantiate(program.prepared_at, program.exports)
+            try:
+                output = answer(store)
+            finally:
+                memory_bytes = store.memory.size
+        except GuestStopped:
+            pass
         except Exception as error:
-            host.error = host.error if isinstance(error, GuestStopped) else self._error_of(error, host)
-            return None, guest.memory.size if guest else program.min_memory_bytes
+            host.error = self._error_of(error, host)
         finally:
             self._watch.end()
-            self._linkers.host = None
-            # Without this, an exception somebody keeps would keep the whole instance.
             store.close()
+        return output, memory_bytes
 
     def _error_of(self, error: Exception, host: Host) -> GuestError:
-        if isinstance(error, Trap):
+        if isinstance(error, Trapped):
             return self._error_of_trap(error, host)
-        if isinstance(error, WasmtimeError):
+        if isinstance(error, NotInstantiated):
             return GuestError(ErrorType.TRAP, "the module cannot be instantiated: it has too many tables or too large ones")
         return GuestError(ErrorType.PLATFORM, f"the sandbox failed: {type(error).__name__}")
 
-    def _error_of_trap(self, trap: Trap, host: Host) -> GuestError:
-        code = _code_of(trap)
-        if code is TrapCode.INTERRUPT:
+    def _error_of_trap(self, trap: Trapped, host: Host) -> GuestError:
+        if trap.code is TrapCode.INTERRUPT:
             return GuestError(*stopped_because(self._watch.reason or "TIMEOUT", host.limits))
-        if code is TrapCode.STACK_OVERFLOW:
-            return GuestError(*STACK_OVERFLOW, _frames_of(trap))
-        words = _TRAPS.get(code, "the function failed") if code else "the function failed"
-        return GuestError(ErrorType.TRAP, words, _frames_of(trap))
-
-
-def _code_of(trap: Trap) -> TrapCode | None:
-    try:
-        return trap.trap_code
-    except ValueError:
-        return None
-
-
-def _frames_of(trap: Trap) -> tuple[Frame, ...]:
-    """The innermost frames that have a name; of the others there is nothing to say."""
-    names = [frame.func_name for frame in trap.frames[:_MAX_FRAMES]]
-    return tuple(Frame(function=printable(name, _MAX_NAME_CHARACTERS)) for name in names if name)
+        stack = tuple(Frame(function=printable(name, _MAX_NAME_CHARACTERS)) for name in trap.functions)
+        if trap.code is TrapCode.STACK_OVERFLOW:
+            return GuestError(*STACK_OVERFLOW, stack)
+        words = _TRAPS.get(trap.code, "the function failed") if trap.code else "the function failed"
+        return GuestError(ErrorType.TRAP, words, stack)
 
 
 def printable(text: str, max_characters: int = 1000) -> str:
     """A stranger's text, safe for a line on a terminal: control and other invisible characters escaped, and cut."""
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:max_characters])
     return f"{shown}..." if len(text) > max_characters else shown
+
+
+def _count_tables(wasm: bytes) -> int:
+    """How many tables a valid module defines. The pool would refuse more than one, but only when the code is loaded into a worker."""
+    at = len(_HEADER)
+    while at < len(wasm):
+        section, (size, at) = wasm[at], _unsigned(wasm, at + 1)
+        if section == _TABLE_SECTION:
+            return _unsigned(wasm, at)[0]
+        at += size
+    return 0
+
+
+def _unsigned(wasm: bytes, at: int) -> tuple[int, int]:
+    """A number in LEB128, and where it ends."""
+    value = shift = 0
+    while True:
+        byte = wasm[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return value, at
 
 
 def _func_type(signature: Signature) -> FuncType:

@@ -2,10 +2,10 @@
 
 import codecs
 import ctypes
-from collections.abc import Mapping
-from typing import Final, cast
+from abc import ABC, abstractmethod
+from typing import Final, Protocol
 
-from wasmtime import Caller, Func, Global, Memory, Store
+from wasmtime import TrapCode
 
 PAGE_BYTES: Final = 65_536
 
@@ -16,24 +16,33 @@ class OutOfBounds(Exception):
     """The guest named a place outside of its memory."""
 
 
-class GuestMemory:
-    """A guest's linear memory.
+class Trapped(Exception):
+    """The guest's code failed, by itself.
 
-    Args:
-        access: The store or the caller through which it is reached.
-        memory: The memory.
+    Attributes:
+        code: How; None when Wasmtime has no code for it.
+        functions: The names of the functions it was in, the innermost first, as far as they have names.
     """
 
-    __slots__ = ("_access", "_memory")
+    def __init__(self, code: TrapCode | None, functions: tuple[str, ...] = ()) -> None:
+        super().__init__(code)
+        self.code = code
+        self.functions = functions
 
-    def __init__(self, access: Store | Caller, memory: Memory) -> None:
-        self._access = access
-        self._memory = memory
+
+class GuestMemory(ABC):
+    """A guest's linear memory."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def locate(self) -> tuple[int, int]:
+        """Its address in this process and its size in bytes, as they are now: growing may move it."""
 
     @property
     def size(self) -> int:
         """Its size now, in bytes."""
-        return self._memory.data_len(self._access)
+        return self.locate()[1]
 
     def read(self, address: int, size: int) -> bytes:
         """Copies `size` bytes from an address, which may be a signed i32.
@@ -86,46 +95,33 @@ class GuestMemory:
             ctypes.memmove(self._place(address, len(data)), data, len(data))
 
     def _place(self, address: int, size: int) -> int:
+        base, most = self.locate()
         start = address & _MASK
-        if size < 0 or start + size > self.size:
+        if size < 0 or start + size > most:
             raise OutOfBounds
-        return ctypes.addressof(self._memory.data_ptr(self._access).contents) + start
+        return base + start
 
 
-class Guest:
-    """An instance that can be called. Its module is known to fit its ABI.
+class Guest(Protocol):
+    """An instance that can be called. Its module is known to fit its ABI."""
 
-    Args:
-        store: The store it lives in.
-        exports: What it exports.
-    """
-
-    __slots__ = ("_exports", "_store", "memory")
-
-    def __init__(self, store: Store, exports: Mapping[str, object]) -> None:
-        self._store = store
-        self._exports = exports
-        self.memory = GuestMemory(store, cast(Memory, exports["memory"]))
+    @property
+    def memory(self) -> GuestMemory:
+        """Its memory."""
 
     def exports(self, name: str) -> bool:
-        """Whether there is an export of this name."""
-        return name in self._exports
+        """Whether there is a function of its ABI by this name."""
 
     def number(self, name: str) -> int | None:
         """The value of an exported global; None where there is none that is a whole number."""
-        found = self._exports.get(name)
-        value = found.value(self._store) if isinstance(found, Global) else None
-        return value if isinstance(value, int) else None
 
     def call(self, name: str, *arguments: int) -> int:
-        """Calls an exported function that returns an i32 or i64.
+        """Calls an exported function of its ABI, whose arguments are i32, and which returns an i32 or i64.
 
         Raises:
-            wasmtime.Trap: It failed.
+            Trapped: It failed.
             GuestStopped: A host function ended it.
         """
-        return cast(int, cast(Func, self._exports[name])(self._store, *arguments))
 
     def run(self, name: str) -> None:
-        """Calls an exported function that takes and returns nothing. It raises what `call` raises."""
-        cast(Func, self._exports[name])(self._store)
+        """Calls an exported function of its ABI that takes and returns nothing. It raises what `call` raises."""

@@ -24,7 +24,7 @@ STACK_OVERFLOW: Final = (ErrorType.STACK_OVERFLOW, "the function called itself t
 class GuestStopped(Exception):
     """Ends the guest from inside a host function.
 
-    It says nothing: wasmtime keeps the last exception in a place that all calls share, so the reason is in the call's `Host.error`.
+    It says nothing and never reaches Wasmtime, which knows no exceptions of Python's: the reason is in the call's `Host.error`.
     """
 
 

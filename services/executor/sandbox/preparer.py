@@ -3,7 +3,7 @@
 It never runs what it compiles. A module that is made to keep a compiler busy, or to make it fail, hits this process and no worker.
 """
 
-from services.executor.sandbox.engine import Linkers, Refused, compile_module, new_engine
+from services.executor.sandbox.engine import Linkers, Refused, compile_module, new_compiler
 from services.executor.sandbox.framing import Channel
 from services.executor.sandbox.process import MAX_BODY_BYTES, Arguments, enter, say_ready
 
@@ -11,7 +11,7 @@ from services.executor.sandbox.process import MAX_BODY_BYTES, Arguments, enter, 
 def main() -> None:
     stream, contained = enter(Arguments.of_argv())
     channel = Channel(stream, MAX_BODY_BYTES)
-    engine = new_engine()
+    engine = new_compiler()
     linkers = Linkers(engine)
     say_ready(channel, contained)
     while message := channel.receive():

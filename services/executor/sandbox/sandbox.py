@@ -22,8 +22,8 @@ DEFAULT_UID: Final = 64_052
 _PACKAGE: Final = "services.executor.sandbox"
 _MAX_OUTPUT_BYTES: Final = 64 << 20
 _MAX_MODULES: Final = 10_000
-# The largest guest there may be, the code it holds ready, and room for the interpreter.
-_WORKER_DATA_BYTES: Final = 2 << 30
+# The largest guest there may be, as much that the one before it was promised, the code that is held ready, and room for the interpreter.
+_WORKER_DATA_BYTES: Final = 3 << 30
 
 
 class Slot:

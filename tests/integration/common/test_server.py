@@ -69,7 +69,7 @@ class Server:
 async def server() -> AsyncIterator[Server]:
     """A server that takes four calls at once."""
     registry, address = Registry(), f"127.0.0.1:{free_ports(1)[0]}"
-    running, _ = await start_server(
+    running = await start_server(
         address,
         [
             lambda server: registry_pb2_grpc.add_RegistryServicer_to_server(registry, server),

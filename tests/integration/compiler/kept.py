@@ -25,6 +25,10 @@ while size := stdin.read(4):
         case ["spin"]:
             while True:
                 pass
+        case ["toil", seconds]:
+            while time.process_time() < float(seconds):
+                pass
+            answer(b"toiled")
         case ["sleep", seconds]:
             time.sleep(float(seconds))
             answer(b"slept")

@@ -11,7 +11,8 @@ import psutil
 import pytest
 
 from services.compiler import hot as module
-from services.compiler.hot import Answer, HotProcesses, Program, StartFailed
+from services.compiler.hot import Answer, HotProcess, HotProcesses, Program, StartFailed
+from services.compiler.jail import Jail
 from services.compiler.jails import Jails
 from services.compiler.languages import Bounds, Compiled, Failed
 from services.compiler.languages.assemblyscript import AssemblyScript
@@ -161,6 +162,24 @@ async def test_a_process_is_exchanged_after_as_many_builds_as_it_may(hot: HotPro
     assert (await hot.ask(program, b"echo three", LIMITS, keep=lambda _: True)).text == b"three"
 
 
+async def test_a_process_that_has_built_often_builds_on_until_another_waits(hot: HotProcesses, monkeypatch: pytest.MonkeyPatch) -> None:
+    program, may_start, start = replace(PROGRAM, max_builds=1), asyncio.Event(), HotProcess.start
+    await hot.ask(program, b"echo one", LIMITS, keep=lambda _: True)
+    first = await only()
+
+    async def start_later(program: Program, jail: Jail) -> HotProcess:
+        await may_start.wait()
+        return await start(program, jail)
+
+    monkeypatch.setattr(HotProcess, "start", start_later)
+    for _ in range(3):
+        assert (await hot.ask(program, b"pid", LIMITS, keep=lambda _: True)).text is not None
+        assert [one.pid for one in programs()] == [first.pid]
+    may_start.set()
+
+    await until(lambda: not first.is_running() and len(programs()) == 1)
+
+
 async def test_a_process_that_has_grown_is_exchanged(hot: HotProcesses, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_IDLE_BYTES", 1)
     await ask(hot, "echo one")
@@ -182,6 +201,19 @@ async def test_a_process_that_started_others_is_not_asked_again_and_they_end_wit
 
     assert (await ask(hot, "echo after")).text == b"after"
     await until(lambda: not any(one.is_running() for one in before))
+
+
+async def test_a_build_that_takes_long_gives_way_and_keeps_nobody_from_a_process(hot: HotProcesses) -> None:
+    long = asyncio.create_task(ask(hot, "toil 2", replace(LIMITS, long_cpu_seconds=0.2)))
+    toiling = await only()
+
+    await until(lambda: len(hot.waiting()) == 1)
+
+    assert not long.done()
+    assert toiling.nice() == 15
+    assert (await long).text == b"toiled"
+    await until(lambda: not toiling.is_running())
+    assert (await only()).nice() == 10
 
 
 async def test_what_was_held_from_builds_before_fails_no_later_one(hot: HotProcesses) -> None:
@@ -293,6 +325,7 @@ PLAIN: Final = "export function handle(input: string): string { return input; }"
 HOSTILE: Final = [
     "export function handle(input: string): string { return " + "(" * 20_000 + "input" + ")" * 20_000 + "; }",
     "class A<T> { next: A<A<T>> = new A<A<T>>(); }\nexport function handle(input: string): string { new A<i32>(); return input; }",
+    "class C0 {}\n" + "".join(f"class C{n + 1} extends C{n} {{}}\n" for n in range(5_000)) + "new C5000();\n" + PLAIN,
     "namespace JSON { export function parse<T>(s: string): T { unreachable(); } }\n" + PLAIN,
     "@global function handle2(): void {}\n@global class String2 {}\n" + PLAIN,
     "declare module 'x';\nexport * from 'json-as';\n" + PLAIN,

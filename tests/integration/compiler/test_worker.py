@@ -679,7 +679,7 @@ def _suspend_compilers(service: psutil.Process) -> None:
 async def serving(database: Database) -> AsyncIterator["compiler_pb2_grpc.CompilerInternalAsyncStub"]:
     address = f"127.0.0.1:{free_ports(1)[0]}"
     register = partial(compiler_pb2_grpc.add_CompilerInternalServicer_to_server, CompilerInternalServicer(ArtifactRepository(database)))
-    server, _ = await start_server(address, [register], services=[], max_concurrent=10)
+    server = await start_server(address, [register], services=[], max_concurrent=10)
     try:
         async with open_channel(address) as channel:
             yield compiler_pb2_grpc.CompilerInternalStub(channel)

@@ -11,6 +11,7 @@ from typing import Any, Final
 from uuid import UUID, uuid4
 
 import asyncpg
+import grpc
 import psutil
 import pytest
 from google.protobuf.struct_pb2 import Value
@@ -20,9 +21,10 @@ from kiln.executor.v1 import executor_pb2_grpc
 from kiln.registry.v1 import registry_pb2
 
 from libs.common.channel import open_channel
-from libs.common.errors import AlreadyExists, InvalidArgument, NotFound, ResourceExhausted, Unavailable
+from libs.common.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted, Unavailable
 from libs.common.ids import uuid7
 from libs.common.request import EXECUTION_ID_HEADER, REQUEST_ID_HEADER
+from libs.common.status import from_proto, from_rpc_error
 from libs.local.__main__ import free_ports
 from tests.integration.executor.guests import ECHO, ENDLESS, answering, module
 from tests.support.postgres import TestPostgres
@@ -38,6 +40,8 @@ SETTINGS: Final = {
     "KILN_EXECUTOR_MAX_WAITING": "1",
     "KILN_EXECUTOR_LEASE_SECONDS": "2",
     "KILN_EXECUTOR_PURGE_SECONDS": "0.2",
+    "KILN_EXECUTOR_MAX_STREAMS": "1",
+    "KILN_EXECUTOR_MAX_BATCH_INPUTS": "5",
 }
 PATIENT_MS: Final = 60_000
 
@@ -52,6 +56,10 @@ class Executor:
     def execute(self, reference: str, text: bytes = b"1", *, identity: UUID | None = None, **fields: Any) -> "Awaitable[pb.Execution]":
         metadata = ((EXECUTION_ID_HEADER, str(identity)),) if identity else ()
         return self.stub.ExecuteFunction(pb.ExecuteFunctionRequest(id=reference, input_text=text, **fields), metadata=metadata)
+
+    def batch(self, reference: str, *texts: str, **fields: Any) -> "Awaitable[pb.ExecuteBatchResponse]":
+        inputs = [text.encode() for text in texts]
+        return self.stub.ExecuteBatch(pb.ExecuteBatchRequest(id=reference, input_texts=inputs, **fields))
 
     def calling(self, reference: str, text: bytes = b"1") -> "tuple[asyncio.Task[pb.Execution], UUID]":
         """A call in work, and its id."""
@@ -351,6 +359,109 @@ async def test_an_id_that_carries_no_time_is_refused(executor: Executor, told: R
 
     with pytest.raises(InvalidArgument, match=EXECUTION_ID_HEADER):
         await executor.execute(echo.id, identity=uuid4())
+
+
+# As many at once as there is room for
+
+
+async def test_a_function_has_as_many_runs_as_it_may_and_a_changed_limit_acts_on_the_next_call(executor: Executor, told: Registry) -> None:
+    narrow = await deployed(told, ENDLESS.wasm, timeout_ms=PATIENT_MS, max_concurrency=1)
+    facts = {"identity": narrow.id, "name": narrow.name, "timeout_ms": PATIENT_MS}
+    call, identity = executor.calling(narrow.id)
+    await executor.status(identity, pb.Execution.RUNNING)
+
+    with pytest.raises(ResourceExhausted) as refusal:
+        await executor.execute(narrow.id)
+    await deployed(told, ENDLESS.wasm, max_concurrency=2, **facts)
+    second, waiting = executor.calling(narrow.id)
+    await executor.status(waiting, pb.Execution.PENDING)
+    for one in (second, call):
+        one.cancel()
+    await asyncio.gather(call, second, return_exceptions=True)
+    for run in (identity, waiting):
+        await executor.status(run, pb.Execution.FAILED)
+
+    assert (refusal.value.reason, refusal.value.retry_after) == ("TOO_MANY_CONCURRENT_CALLS", 1)
+    assert len((await executor.list(narrow.id)).executions) == 2
+
+
+async def test_a_batch_waits_for_its_turn_where_a_single_call_is_refused(executor: Executor, told: Registry) -> None:
+    echo = await deployed(told, ECHO.wasm)
+
+    async with busy(executor, told):
+        waiting, identity = executor.calling(echo.id)
+        await executor.status(identity, pb.Execution.PENDING)
+        with pytest.raises(ResourceExhausted):
+            await executor.execute(echo.id)
+        batch = asyncio.ensure_future(executor.batch(echo.id, *map(str, range(5))))
+        done, _ = await asyncio.wait([batch], timeout=1)
+    await waiting
+    answer = await batch
+
+    assert not done
+    assert [one.execution.output_text for one in answer.results] == [b"0", b"1", b"2", b"3", b"4"]
+    assert [one.id for one in (await executor.list(echo.id)).executions][:5] == [one.execution.id for one in reversed(answer.results)]
+
+
+async def test_a_bad_input_of_a_batch_has_its_error_alone_and_is_no_run(executor: Executor, told: Registry) -> None:
+    echo = await deployed(told, ECHO.wasm)
+
+    answer = await executor.batch(echo.id, "1", "{", "[" * 513 + "]" * 513, "2")
+
+    assert [one.execution.output_text for one in answer.results] == [b"1", b"", b"", b"2"]
+    assert [type(from_proto(one.error)) for one in answer.results[1:3]] == [InvalidArgument] * 2
+    assert len((await executor.list(echo.id)).executions) == 2
+
+
+async def test_a_batch_as_a_whole_is_refused_for_what_is_wrong_with_all_of_it(executor: Executor, told: Registry) -> None:
+    echo, broken = await deployed(told, ECHO.wasm), await deployed(told, module("(module)").wasm)
+
+    for call, kind in (
+        (executor.batch("nobody", "1"), NotFound),
+        (executor.batch(echo.id), InvalidArgument),
+        (executor.batch(echo.id, *["1"] * 6), InvalidArgument),
+        (executor.batch(echo.id, "1", version=0), InvalidArgument),
+        (executor.batch(broken.id, "1"), FailedPrecondition),
+    ):
+        with pytest.raises(kind):
+            await call
+    assert not (await executor.list(echo.id)).executions
+
+
+async def test_a_batch_whose_deadline_passes_is_stopped_and_its_rest_not_begun(executor: Executor, told: Registry) -> None:
+    endless = await deployed(told, ENDLESS.wasm, timeout_ms=PATIENT_MS)
+
+    with pytest.raises(Exception, match=r"(?i)deadline|longer"):
+        await executor.stub.ExecuteBatch(pb.ExecuteBatchRequest(id=endless.id, input_texts=[b"1"] * 5), timeout=2)
+
+    async with asyncio.timeout(20):
+        # Other processes set no event.
+        while not (await executor.list(endless.id, status=pb.Execution.FAILED)).executions:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    (ended,) = (await executor.list(endless.id)).executions
+    assert ended.error.type == pb.ExecutionError.CANCELLED
+
+
+async def test_a_stream_answers_in_order_and_so_many_may_be_open(executor: Executor, told: Registry) -> None:
+    echo = await deployed(told, ECHO.wasm)
+    stream: Any = executor.stub.ExecuteStream()
+    for text in (b"1", b"{", b"2"):
+        await stream.write(pb.ExecuteStreamRequest(id=echo.id, input_text=text))
+    results = [await stream.read() for _ in range(3)]
+
+    with pytest.raises(grpc.aio.AioRpcError) as refusal:
+        await executor.stub.ExecuteStream().read()
+    await stream.done_writing()
+    end = await stream.read()
+    again: Any = executor.stub.ExecuteStream()
+    await again.write(pb.ExecuteStreamRequest(id=echo.id, input_text=b"3"))
+
+    assert [one.WhichOneof("result") for one in results] == ["execution", "error", "execution"], results
+    assert [results[index].execution.output_text for index in (0, 2)] == [b"1", b"2"]
+    assert end is grpc.aio.EOF
+    assert from_rpc_error(refusal.value).reason == "TOO_MANY_STREAMS"
+    assert (await again.read()).execution.output_text == b"3"
+    again.cancel()
 
 
 # Forms and filters

@@ -134,10 +134,11 @@ async def test_a_failed_version_is_built_again_and_serves(running: Running) -> N
 async def test_absent_fields_of_an_update_stay_and_empty_ones_clear(running: Running) -> None:
     before = await running.create("patched", description="old", limits=pb.Limits(memory_mb=128))
 
-    after = await running.update("patched", limits=pb.Limits(timeout_ms=7))
+    after = await running.update("patched", limits=pb.Limits(timeout_ms=7, max_concurrency=9))
     cleared = await running.update("patched", description="")
 
     assert (after.description, after.source, after.limits.memory_mb, after.limits.timeout_ms) == ("old", "one", 128, 7)
+    assert (before.limits.max_concurrency, after.limits.max_concurrency) == (256, 9)
     assert after.latest_version == before.latest_version
     assert cleared.description == ""
 

@@ -19,9 +19,9 @@ ECHO = UUID(int=1)
 AWAY = Unavailable("the database cannot be reached", reason="DATABASE_AWAY")
 
 
-def function(name: str = "echo", identity: UUID = ECHO, version: int = 1) -> CatalogFunction:
+def function(name: str = "echo", identity: UUID = ECHO, version: int = 1, max_concurrency: int = 100) -> CatalogFunction:
     """A function that serves."""
-    return CatalogFunction(identity, name, 1, Runnable(version, f"sha256:{version}", "assemblyscript"), Limits())
+    return CatalogFunction(identity, name, 1, Runnable(version, f"sha256:{version}", "assemblyscript"), Limits(), max_concurrency)
 
 
 class FakeHistory:

@@ -16,7 +16,7 @@ ONE, OTHER, THIRD = (UUID(int=number) for number in (1, 2, 3))
 
 def function(identity: UUID = ONE, name: str = "echo", revision: int = 1, version: int | None = 1) -> CatalogFunction:
     live = Runnable(version, f"sha256:{version}", "assemblyscript") if version else None
-    return CatalogFunction(identity, name, revision, live, Limits())
+    return CatalogFunction(identity, name, revision, live, Limits(), 1)
 
 
 def holding(*functions: CatalogFunction) -> Catalog:

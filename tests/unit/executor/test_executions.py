@@ -67,6 +67,7 @@ class Executor:
             self.recorder,
             cast(ExecutionRepository, self.history),
             max_input_bytes=MAX_INPUT_BYTES,
+            most_of_many=2,
         )
 
     async def execute(
@@ -224,6 +225,73 @@ async def test_a_call_for_which_there_is_no_room_is_refused_with_a_time_to_wait_
 
     assert (type(error), error.reason, error.retry_after) == (ResourceExhausted, "TOO_MANY_CALLS", 1)
     assert (full.history.rows, full.sandbox.calls) == ({}, [])
+
+
+async def test_a_call_of_a_function_that_has_all_its_runs_is_refused_and_leaves_nothing_while_others_are_served(executor: Executor) -> None:
+    other = function("other", UUID(int=2))
+    for one in (function(max_concurrency=2), other):
+        executor.catalog.put(one)
+    first = await executor.running()
+    second, _ = await executor.waiting()
+
+    error = await failure(executor.calling(b"3"))
+    waiting = asyncio.create_task(executor.execute(b"4", reference="other"))
+    executor.let_go()
+    answers = await asyncio.gather(first, second, waiting)
+    await executor.drained()
+
+    assert (type(error), error.reason, error.retry_after) == (ResourceExhausted, "TOO_MANY_CONCURRENT_CALLS", 1)
+    assert [answer.output for answer in answers] == [b"1", b"2", b"4"]
+    assert set(executor.history.rows) == {answer.id for answer in answers}
+
+
+async def test_a_call_that_is_cancelled_makes_room_for_another_of_its_function(executor: Executor) -> None:
+    executor.catalog.put(function(max_concurrency=1))
+    first = await executor.running()
+
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    executor.let_go()
+
+    assert (await executor.execute(b"2")).output == b"2"
+
+
+async def test_one_call_of_many_waits_where_a_single_one_is_refused_and_leaves_one_record(executor: Executor) -> None:
+    executor.sandbox.refusal = Exhausted("full")
+    call = asyncio.create_task(executor.executions.execute_in_turn(Request(uuid7(), "", "echo", b"1", None)))
+    await until(lambda: len(executor.modules.ensured) > 1)
+
+    executor.sandbox.refusal = None
+    answer = await call
+
+    assert answer.output == b"1"
+    assert await executor.only_row() == answer
+
+
+async def test_one_call_of_many_is_refused_for_all_that_waiting_does_not_help(executor: Executor) -> None:
+    for text, reference, error in (
+        (b"{", "echo", InvalidArgument),
+        (b'"' + b"x" * 1000, "echo", ResourceExhausted),
+        (b"1", "no", NotFound),
+    ):
+        with pytest.raises(error):
+            await executor.executions.execute_in_turn(Request(uuid7(), "", reference, text, None))
+
+    await executor.drained()
+    assert executor.history.rows == {}
+
+
+async def test_many_calls_run_the_version_that_was_found_once_though_another_is_live_by_then(executor: Executor) -> None:
+    executor.modules.waits = True
+    target = await executor.executions.target("echo", None)
+    executor.modules.waits = False
+    executor.catalog.put(replace(function(version=2), revision=2))
+
+    answer = await executor.executions.execute_in_turn(Request(uuid7(), "", "echo", b"1", None), target)
+
+    assert (answer.function_version, (await executor.execute()).function_version) == (1, 2)
+    assert answer.cold_start
 
 
 async def test_a_call_for_which_no_worker_can_be_started_is_refused_and_leaves_nothing(executor: Executor) -> None:

@@ -6,13 +6,14 @@ from hypothesis import strategies as st
 from wasmtime import Engine, Limits, Memory, MemoryType, Store
 
 from services.executor.sandbox.guest import PAGE_BYTES, GuestMemory, OutOfBounds
+from tests.support.plain_engine import PlainMemory
 
 STORE = Store(Engine())
 I32 = st.integers(-(2**31), 2**31 - 1) | st.sampled_from([0, 1, PAGE_BYTES - 1, PAGE_BYTES, -1, -PAGE_BYTES])
 
 
 def new_memory(content: bytes = b"") -> GuestMemory:
-    memory = GuestMemory(STORE, Memory(STORE, MemoryType(Limits(1, 1))))
+    memory = PlainMemory(STORE, Memory(STORE, MemoryType(Limits(1, 1))))
     memory.write(0, content)
     return memory
 

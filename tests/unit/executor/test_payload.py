@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kiln.executor.v1 import executor_pb2 as pb
 
 from libs.common.errors import FailedPrecondition, InvalidArgument
-from services.executor.payload import answer_form, as_value, given_text
+from services.executor.payload import answer_form, as_text, as_value, given_inputs, given_text
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**53), 2**53)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
@@ -69,6 +69,49 @@ def test_text_is_passed_on_as_it_is() -> None:
 def test_no_input_is_an_empty_object_and_an_empty_text_is_not() -> None:
     assert given_text(pb.ExecuteFunctionRequest()) == b"{}"
     assert given_text(pb.ExecuteFunctionRequest(input_text=b"")) == b""
+
+
+# The inputs of a batch
+
+
+def test_inputs_are_in_the_form_they_were_given_in() -> None:
+    values = given_inputs(pb.ExecuteBatchRequest(inputs=[value_of(1), value_of(2)]), 2)
+    texts = given_inputs(pb.ExecuteBatchRequest(input_texts=[b"1", b"[ ]"]), 2)
+
+    assert (list(values), list(texts)) == ([value_of(1), value_of(2)], [b"1", b"[ ]"])
+    assert [as_text(one) for one in [*values, *texts]] == [b"1", b"2", b"1", b"[ ]"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason"),
+    [
+        (pb.ExecuteBatchRequest(), "INVALID_ARGUMENT"),
+        (pb.ExecuteBatchRequest(inputs=[value_of(1)], input_texts=[b"1"]), "INVALID_ARGUMENT"),
+        (pb.ExecuteBatchRequest(input_texts=[b"1"] * 3), "TOO_MANY_INPUTS"),
+        (pb.ExecuteBatchRequest(inputs=[value_of(1)] * 3), "TOO_MANY_INPUTS"),
+    ],
+)
+def test_inputs_that_are_none_or_too_many_or_of_both_forms_are_refused_by_name(request_: pb.ExecuteBatchRequest, reason: str) -> None:
+    with pytest.raises(InvalidArgument) as refusal:
+        given_inputs(request_, 2)
+
+    assert ([one.field for one in refusal.value.violations], refusal.value.reason) == (["inputs"], reason)
+
+
+@pytest.mark.parametrize(
+    ("request_", "form"),
+    [
+        (pb.ExecuteBatchRequest(inputs=[value_of(1)]), pb.VALUE),
+        (pb.ExecuteBatchRequest(input_texts=[b"1"]), pb.TEXT),
+        (pb.ExecuteBatchRequest(input_texts=[b"1"], payload_form=pb.VALUE), pb.VALUE),
+        (pb.ExecuteStreamRequest(input_text=b"1"), pb.TEXT),
+        (pb.ExecuteStreamRequest(input=value_of(1)), pb.VALUE),
+    ],
+)
+def test_many_calls_are_answered_in_the_form_of_their_inputs_or_the_one_asked_for(
+    request_: pb.ExecuteBatchRequest | pb.ExecuteStreamRequest, form: int
+) -> None:
+    assert answer_form(request_) == form
 
 
 # From text to a value

@@ -10,11 +10,12 @@ from libs.common.abi import WASI_COMMAND
 from services.executor.sandbox import ErrorType, Level, Limits
 from services.executor.sandbox.abi import wasi
 from services.executor.sandbox.abi.wasi import Errno
-from services.executor.sandbox.guest import PAGE_BYTES, GuestMemory
+from services.executor.sandbox.guest import PAGE_BYTES
 from services.executor.sandbox.host import GuestStopped, Host, Sources
 from services.executor.sandbox.lines import Lines
 from services.executor.sandbox.streams import Streams
 from services.executor.sandbox.watch import Reason
+from tests.support.plain_engine import PlainMemory
 
 STORE = Store(Engine())
 DEFAULT = Limits()
@@ -63,7 +64,7 @@ class Program:
 
         self.host = Host(DEFAULT, must_stop, sources, environment)
         self.host.streams = Streams(memoryview(text), Lines(self.host, Level.INFO), Lines(self.host, Level.ERROR))
-        self.memory = GuestMemory(STORE, Memory(STORE, MemoryType(Pages(1, None))))
+        self.memory = PlainMemory(STORE, Memory(STORE, MemoryType(Pages(1, None))))
 
     def call(self, name: str, *arguments: int) -> int:
         return int(wasi.FUNCTIONS["wasi_snapshot_preview1", name](self.host, self.memory, *arguments))
@@ -300,7 +301,7 @@ def test_the_number_of_buffers_is_bounded(name: str, fd: int) -> None:
 def test_buffers_that_overlap_are_no_way_to_write_without_end() -> None:
     program = Program()
     memory = Memory(STORE, MemoryType(Pages(64, None)))
-    program.memory = GuestMemory(STORE, memory)
+    program.memory = PlainMemory(STORE, memory)
 
     assert program.call("fd_write", 1, *program.buffers(*[(0, 4 << 20)] * 1000), 8) == Errno.INVAL
 

@@ -27,7 +27,7 @@ def told(
     identity: str = ONE, revision: int = 1, *, name: str = "echo", version: int = 1, deleted: bool = False
 ) -> pb.WatchFunctionsResponse:
     live = pb.RunnableVersion(version=version, artifact_digest=f"sha256:{version}", abi="assemblyscript") if version else None
-    limits = pb.Limits(timeout_ms=1, memory_mb=2, max_output_bytes=3, max_log_bytes=4)
+    limits = pb.Limits(timeout_ms=1, memory_mb=2, max_output_bytes=3, max_log_bytes=4, max_concurrency=5)
     function = pb.WatchedFunction(id=identity, name=name, revision=revision, deleted=deleted, live=live, limits=limits)
     return pb.WatchFunctionsResponse(function=function)
 
@@ -137,6 +137,7 @@ async def test_a_function_arrives_whole(following: Following) -> None:
 
     assert (echo.name, echo.revision, echo.live) == ("echo", 5, Runnable(3, "sha256:3", "assemblyscript"))
     assert echo.limits == Limits(timeout_ms=1, memory_mb=2, max_output_bytes=3, max_log_bytes=4)
+    assert echo.max_concurrency == 5
     assert other.live is None
 
 

@@ -23,9 +23,25 @@ def test_it_is_valid_openapi() -> None:
     OpenAPIV31SpecValidator(DOCUMENT).validate()
 
 
-def test_it_has_every_public_call_with_its_success() -> None:
+def test_it_has_every_call_of_rest_with_its_success() -> None:
     for method in descriptors.public_methods():
-        assert str(success_status(method)) in OPERATIONS[method.name]["responses"]
+        if descriptors.http_rule(method):
+            assert str(success_status(method)) in OPERATIONS[method.name]["responses"]
+
+
+def test_payloads_of_a_list_are_a_list_of_anything() -> None:
+    body = schema_of_body("ExecuteBatch")
+
+    assert sorted(body["properties"]) == ["inputs", "version"]
+    assert (body["required"], body["properties"]["inputs"]["items"]) == (["inputs"], {})
+
+
+def test_an_error_is_described_once_wherever_it_stands() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+
+    places = [schemas["Error"]["properties"]["error"], schemas["ExecutionResult"]["properties"]["error"]]
+
+    assert {place["$ref"] for place in places} == {"#/components/schemas/Status"}
 
 
 def test_it_names_the_fields_as_rest_knows_them() -> None:

@@ -9,9 +9,10 @@ from kiln.executor.v1 import executor_pb2
 from kiln.registry.v1 import registry_pb2
 
 from libs.common.errors import InvalidArgument
+from libs.common.status import to_proto
 from services.gateway import descriptors
 from services.gateway.exchange import Request
-from services.gateway.problems import in_rest_words
+from services.gateway.problems import answer_of, in_rest_words
 from services.gateway.transcoder import bind
 from services.gateway.writing import header_values, to_json
 
@@ -52,6 +53,15 @@ def test_input_is_the_text_that_was_sent(text: bytes) -> None:
 
     expected = executor_pb2.ExecuteFunctionRequest(id="greet", input_text=text, version=3, payload_form=executor_pb2.TEXT)
     assert message == expected
+
+
+@pytest.mark.parametrize("odd", [b'"\\ud800"', b"[" * 513 + b"]" * 513], ids=["half of a pair", "nested too deep"])
+def test_inputs_are_the_texts_that_were_sent_and_whether_one_is_too_deep_the_executor_says(odd: bytes) -> None:
+    texts = [b"18446744073709551616", b'{"b":1,"a":1.10}', b"null", odd]
+
+    message = bound("ExecuteBatch", body=b'{"inputs": [' + b" , ".join(texts) + b'], "version": 3}', id="greet")
+
+    assert message == executor_pb2.ExecuteBatchRequest(id="greet", input_texts=texts, version=3, payload_form=executor_pb2.TEXT)
 
 
 def test_without_a_body_the_input_is_absent() -> None:
@@ -114,6 +124,8 @@ def test_a_header_fills_its_field() -> None:
         ("ExecuteFunction", {"body": b'{"input": "\xff"}', "id": "a"}, "input"),
         ("ExecuteFunction", {"body": b'{"inputText": "e30="}', "id": "a"}, "inputText"),
         ("ExecuteFunction", {"body": b'{"payloadForm": 1}', "id": "a"}, "payloadForm"),
+        ("ExecuteBatch", {"body": b'{"inputs": 1}', "id": "a"}, "inputs"),
+        ("ExecuteBatch", {"body": b'{"inputTexts": []}', "id": "a"}, "inputTexts"),
         ("ExecuteFunction", {"body": b'{"input": ' + b"[" * 513 + b"]" * 513 + b"}", "id": "a"}, "input"),
     ],
 )
@@ -174,6 +186,15 @@ def test_an_answer_leaves_out_what_is_absent() -> None:
     assert b'"output":{"b": 1.10, "a": 18446744073709551616}' in text
     assert (found["status"], found["createdAt"], found["logs"]) == ("COMPLETED", "2026-01-31T12:00:00.500Z", [])
     assert not {"input", "error", "durationUs", "completedAt", "outputText"} & found.keys()
+
+
+def test_an_error_in_the_place_of_one_of_several_looks_like_the_answer_of_a_call_that_failed() -> None:
+    refused = InvalidArgument.of("input", "is bad", reason="BAD_INPUT")
+
+    found = written(executor_pb2.ExecutionResult(error=to_proto(refused, "r1")))
+
+    assert found == orjson.loads(answer_of(refused, "r1", {}).body)
+    assert (found["error"]["code"], found["error"]["status"], found["error"]["message"]) == (400, "INVALID_ARGUMENT", "input: is bad")
 
 
 def test_an_enum_of_a_later_version_stays_a_number() -> None:

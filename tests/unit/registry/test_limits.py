@@ -7,11 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.errors import InvalidArgument
+from services.executor.settings import Settings as ExecutorSettings
 from services.registry.__main__ import limits_policy
 from services.registry.limits import Limits, LimitsPatch, LimitsPolicy
 from services.registry.settings import Settings
 
-POLICY = LimitsPolicy(defaults=Limits(10, 20, 30, 40), ceilings=Limits(100, 200, 300, 400))
+POLICY = LimitsPolicy(defaults=Limits(10, 20, 30, 40, 50), ceilings=Limits(100, 200, 300, 400, 500))
 NAMES = [field.name for field in fields(Limits)]
 CEILINGS = asdict(POLICY.ceilings)
 PATCHES = st.builds(LimitsPatch, *(st.none() | st.integers(1, CEILINGS[name]) for name in NAMES))
@@ -57,13 +58,23 @@ def test_only_logs_may_be_limited_to_nothing(name: str, value: int) -> None:
 
 
 def test_a_limit_above_a_ceiling_that_was_lowered_since_stays_until_it_is_changed() -> None:
-    old = Limits(1000, 20, 30, 40)
+    old = Limits(1000, 20, 30, 40, 50)
 
-    assert POLICY.patch(old, LimitsPatch(memory_mb=50)) == Limits(1000, 50, 30, 40)
+    assert POLICY.patch(old, LimitsPatch(memory_mb=50)) == Limits(1000, 50, 30, 40, 50)
 
 
 def test_an_installation_has_the_limits_that_are_promised() -> None:
     policy = limits_policy(Settings.model_validate({"database_url": "postgresql://localhost"}))
 
-    assert policy.defaults == Limits(timeout_ms=5_000, memory_mb=64, max_output_bytes=1 << 20, max_log_bytes=64 << 10)
-    assert policy.ceilings == Limits(timeout_ms=60_000, memory_mb=512, max_output_bytes=4 << 20, max_log_bytes=1 << 20)
+    assert policy.defaults == Limits(timeout_ms=5_000, memory_mb=64, max_output_bytes=1 << 20, max_log_bytes=64 << 10, max_concurrency=256)
+    assert policy.ceilings == Limits(
+        timeout_ms=60_000, memory_mb=512, max_output_bytes=4 << 20, max_log_bytes=1 << 20, max_concurrency=1000
+    )
+
+
+def test_a_function_that_sets_no_concurrency_can_keep_an_executor_busy_and_not_fill_it() -> None:
+    url = {"database_url": "postgresql://localhost"}
+    concurrency = limits_policy(Settings.model_validate(url)).defaults.max_concurrency
+    executor = ExecutorSettings.model_validate({**url, "registry_address": "", "compiler_address": ""})
+
+    assert executor.executor_max_workers <= concurrency < executor.executor_max_workers + executor.executor_max_waiting

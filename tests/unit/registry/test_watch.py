@@ -16,7 +16,7 @@ from services.registry.limits import Limits
 from services.registry.repository import FunctionRepository, WatchedFunction
 from services.registry.watch import ACKNOWLEDGEMENT_SECONDS, Event, Following, SnapshotEnd, Watch
 
-LIMITS = Limits(1, 2, 3, 4)
+LIMITS = Limits(1, 2, 3, 4, 5)
 
 
 class Repository:

@@ -2,8 +2,9 @@
 
 import asc from "assemblyscript/asc";
 import JsonTransform from "json-as/transform/lib/index.js";
-import { crashed, diagnose, refused } from "./diagnostics.mjs";
+import { crashed, diagnose, refused, stackEnded, tooDeep } from "./diagnostics.mjs";
 import { filesFor, USER_FILE } from "./files.mjs";
+import { tooDeepAt } from "./nesting.mjs";
 import { kilnTransform } from "./transform.mjs";
 
 const OUTPUT = "function.wasm";
@@ -24,10 +25,37 @@ const MENTIONS_JSON = /\bJSON\b|@json\b|@serializable\b|\bjson-as\b/;
 
 class CompilerExit extends Error {}
 
-// asc ends its process when it crashes; here that is one failed build.
+// asc ends its process when it crashes, having printed why; here that is one failed build.
 process.exit = () => {
   throw new CompilerExit("it gave up");
 };
+
+/** Does something, and tells what was printed meanwhile as an error. */
+async function hearing(act) {
+  const { error } = console;
+  let heard = "";
+  console.error = (text) => {
+    heard += text;
+    error(text);
+  };
+  try {
+    return { ...(await act()), heard };
+  } catch (thrown) {
+    return { error: thrown, heard };
+  } finally {
+    console.error = error;
+  }
+}
+
+/**
+ * Whether a stack ended in the JavaScript of asc or json-as alone. They hold all of a build in objects that go with it; Binaryen, which is
+ * WebAssembly, would be left in the middle of something.
+ */
+function endedAlone(heard) {
+  const frames = heard.match(/\bat .*:\d+:\d+/g) ?? [];
+  const ours = frames.every((frame) => /\/node_modules\/(?:assemblyscript|json-as)\//.test(frame));
+  return heard.includes("RangeError: Maximum call stack size exceeded") && frames.length > 0 && ours;
+}
 
 /**
  * Compiles one file.
@@ -38,22 +66,20 @@ process.exit = () => {
  */
 export async function build(source, imports) {
   const text = source.replace(BYTE_ORDER_MARK, "");
+  const deep = tooDeepAt(text);
+  if (deep !== null) return failed("COMPILE_ERROR", [tooDeep(deep, text)]);
   const files = filesFor(text);
   const usesJson = MENTIONS_JSON.test(text);
   const notes = { program: null, own: [] };
   const transforms = [kilnTransform(notes, { usesJson, imports }), ...(usesJson ? [JsonTransform] : [])];
-  let error;
-  try {
-    ({ error } = await asc.main(FLAGS, { ...files, transforms }));
-  } catch (thrown) {
-    error = thrown;
-  }
+  const { error, heard } = await hearing(() => asc.main(FLAGS, { ...files, transforms }));
   const diagnostics = diagnose(notes, text);
   const wasm = files.written.get(OUTPUT);
   if (diagnostics.some((one) => one.severity === "ERROR")) return failed("COMPILE_ERROR", diagnostics);
   if (!error && wasm) return { reason: null, diagnostics, wasm };
   // A transform refuses by a plain Error; anything else is a fault inside the compiler.
   if (error?.constructor === Error) return failed("COMPILE_ERROR", [...diagnostics, refused(error, text)]);
+  if (endedAlone(error instanceof RangeError ? String(error.stack) : heard)) return failed("COMPILE_ERROR", [stackEnded(text)]);
   return failed("COMPILER_CRASHED", [...diagnostics, crashed(error, text)]);
 }
 

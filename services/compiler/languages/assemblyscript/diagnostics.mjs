@@ -1,6 +1,7 @@
 // What went wrong, as data in terms of the user's own file: 1-based lines, and columns in code points.
 
 import { hintFor } from "./hints.mjs";
+import { MAX_DEPTH } from "./nesting.mjs";
 import { userSource } from "./transform.mjs";
 
 // A conversion that would need a cast in 64-bit WebAssembly, which nobody runs here.
@@ -41,12 +42,24 @@ export function refused(error, text) {
   return finish(lines, { severity: "ERROR", code: "KILN003", message, start, end: null });
 }
 
+/** More levels than the compiler can follow. */
+export function tooDeep(offset, text) {
+  const message = `This nests deeper than ${MAX_DEPTH} levels: use variables for parts of long expressions, and functions for inner blocks.`;
+  return finish(new Lines(text), { severity: "ERROR", code: "KILN005", message, start: offset, end: null });
+}
+
+/** What nests without end only once it is compiled. */
+export function stackEnded(text) {
+  const message =
+    "The AssemblyScript compiler ran out of stack over this file. " +
+    "Most often a generic type or function contains itself with another type each time, or classes extend each other hundreds of times.";
+  return finish(new Lines(text), { severity: "ERROR", code: "KILN006", message, start: 0, end: null });
+}
+
 /** A fault inside the compiler, told without its stack. */
 export function crashed(error, text) {
-  const said = error instanceof RangeError ? "it ran out of stack" : String(error?.message ?? "no module came out").split("\n")[0];
-  const message =
-    `The AssemblyScript compiler crashed: ${said}. ` +
-    "This is a fault of the compiler, most often met with very deep nesting or with generic types that contain themselves.";
+  const said = String(error?.message ?? "no module came out").split("\n")[0];
+  const message = `The AssemblyScript compiler crashed: ${said}. This is a fault of the compiler, met with a file that few people would write.`;
   return finish(new Lines(text), { severity: "ERROR", code: "KILN900", message, start: 0, end: null });
 }
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
-from wasmtime import Trap, TrapCode
+from wasmtime import TrapCode
 
 from libs.common.abi import KILN
 from services.executor.sandbox import output
 from services.executor.sandbox.abi import wasi
-from services.executor.sandbox.guest import Guest, GuestMemory, OutOfBounds
+from services.executor.sandbox.guest import Guest, GuestMemory, OutOfBounds, Trapped
 from services.executor.sandbox.host import STACK_OVERFLOW, GuestStopped, Host, out_of_memory
 from services.executor.sandbox.lines import Lines
 from services.executor.sandbox.outcome import ErrorType, Level
@@ -42,20 +42,17 @@ def _handle(host: Host, text: bytes, guest: Guest) -> bytes:
     pointer = _new_text(guest, host, text)
     try:
         packed = guest.call("handle", pointer, len(text)) & _U64
-    except Trap as trap:
+    except Trapped as trap:
         if _is_below_its_stack(guest, trap):
             raise host.stop(*STACK_OVERFLOW) from None
         raise
     return _result(guest.memory, host, packed >> 32, packed & _U32)
 
 
-def _is_below_its_stack(guest: Guest, trap: Trap) -> bool:
+def _is_below_its_stack(guest: Guest, trap: Trapped) -> bool:
     """Whether a guest has used up the stack for its variables, which lies at the lowest addresses and grows towards them."""
     top = guest.number(_STACK_POINTER)
-    try:
-        return top is not None and top < 0 and trap.trap_code is TrapCode.MEMORY_OUT_OF_BOUNDS
-    except ValueError:
-        return False
+    return top is not None and top < 0 and trap.code is TrapCode.MEMORY_OUT_OF_BOUNDS
 
 
 def _new_text(guest: Guest, host: Host, text: bytes) -> int:

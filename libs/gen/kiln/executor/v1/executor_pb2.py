@@ -26,10 +26,11 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from kiln.options.v1 import options_pb2 as kiln_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fkiln/executor/v1/executor.proto\x12\x10kiln.executor.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dkiln/options/v1/options.proto\"\xe0\x06\n\tExecution\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0b\x66unction_id\x18\x02 \x01(\t\x12\x15\n\rfunction_name\x18\x03 \x01(\t\x12\x18\n\x10\x66unction_version\x18\x04 \x01(\x05\x12\x32\n\x06status\x18\x05 \x01(\x0e\x32\".kiln.executor.v1.Execution.Status\x12\'\n\x05input\x18\x06 \x01(\x0b\x32\x16.google.protobuf.ValueH\x00\x12\x1f\n\ninput_text\x18\x07 \x01(\x0c\x42\t\x92\xb5\x18\x05inputH\x00\x12(\n\x06output\x18\x08 \x01(\x0b\x32\x16.google.protobuf.ValueH\x01\x12!\n\x0boutput_text\x18\t \x01(\x0c\x42\n\x92\xb5\x18\x06outputH\x01\x12\x1a\n\rerror_message\x18\n \x01(\tH\x02\x88\x01\x01\x12/\n\x05\x65rror\x18\x0b \x01(\x0b\x32 .kiln.executor.v1.ExecutionError\x12\'\n\x04logs\x18\x0c \x03(\x0b\x32\x19.kiln.executor.v1.LogLine\x12\x16\n\x0elogs_truncated\x18\r \x01(\x08\x12\x18\n\x0b\x64uration_us\x18\x0e \x01(\x05H\x03\x88\x01\x01\x12\x10\n\x08queue_us\x18\x0f \x01(\x05\x12\x12\n\ncold_start\x18\x10 \x01(\x08\x12\x1e\n\x11memory_peak_bytes\x18\x11 \x01(\x05H\x04\x88\x01\x01\x12\x12\n\nrequest_id\x18\x12 \x01(\t\x12.\n\ncreated_at\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstarted_at\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x63ompleted_at\x18\x15 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"U\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x0b\n\x07PENDING\x10\x01\x12\x0b\n\x07RUNNING\x10\x02\x12\r\n\tCOMPLETED\x10\x03\x12\n\n\x06\x46\x41ILED\x10\x04\x42\x07\n\x05givenB\n\n\x08\x61nsweredB\x10\n\x0e_error_messageB\x0e\n\x0c_duration_usB\x14\n\x12_memory_peak_bytes\"\xbc\x02\n\x0e\x45xecutionError\x12\x33\n\x04type\x18\x01 \x01(\x0e\x32%.kiln.executor.v1.ExecutionError.Type\x12\x0f\n\x07message\x18\x02 \x01(\t\x12+\n\x05stack\x18\x03 \x03(\x0b\x32\x1c.kiln.executor.v1.StackFrame\"\xb6\x01\n\x04Type\x12\x14\n\x10TYPE_UNSPECIFIED\x10\x00\x12\x08\n\x04TRAP\x10\x01\x12\t\n\x05\x41\x42ORT\x10\x02\x12\x0b\n\x07TIMEOUT\x10\x03\x12\x11\n\rOUT_OF_MEMORY\x10\x04\x12\x12\n\x0eSTACK_OVERFLOW\x10\x05\x12\x12\n\x0eINVALID_OUTPUT\x10\x06\x12\x14\n\x10OUTPUT_TOO_LARGE\x10\x07\x12\x08\n\x04\x45XIT\x10\x08\x12\r\n\tCANCELLED\x10\t\x12\x0c\n\x08PLATFORM\x10\n\"J\n\nStackFrame\x12\x10\n\x08\x66unction\x18\x01 \x01(\t\x12\x0c\n\x04\x66ile\x18\x02 \x01(\t\x12\x0c\n\x04line\x18\x03 \x01(\x05\x12\x0e\n\x06\x63olumn\x18\x04 \x01(\x05\"\x94\x01\n\x07LogLine\x12.\n\x05level\x18\x01 \x01(\x0e\x32\x1f.kiln.executor.v1.LogLine.Level\x12\x0f\n\x07message\x18\x02 \x01(\t\"H\n\x05Level\x12\x15\n\x11LEVEL_UNSPECIFIED\x10\x00\x12\t\n\x05\x44\x45\x42UG\x10\x01\x12\x08\n\x04INFO\x10\x02\x12\x08\n\x04WARN\x10\x03\x12\t\n\x05\x45RROR\x10\x04\"\x8c\x02\n\x16\x45xecuteFunctionRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\'\n\x05input\x18\x02 \x01(\x0b\x32\x16.google.protobuf.ValueH\x00\x12\x1f\n\ninput_text\x18\x03 \x01(\x0c\x42\t\x92\xb5\x18\x05inputH\x00\x12\x14\n\x07version\x18\x04 \x01(\x05H\x01\x88\x01\x01\x12\x39\n\x0cpayload_form\x18\x05 \x01(\x0e\x32\x1d.kiln.executor.v1.PayloadFormB\x04\x98\xb5\x18\x02\x12\x30\n\ndurability\x18\x06 \x01(\x0e\x32\x1c.kiln.executor.v1.DurabilityB\x07\n\x05givenB\n\n\x08_version\"\x83\x03\n\x15ListExecutionsRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x32\n\x06status\x18\x04 \x01(\x0e\x32\".kiln.executor.v1.Execution.Status\x12\x39\n\nerror_type\x18\x05 \x01(\x0e\x32%.kiln.executor.v1.ExecutionError.Type\x12\x14\n\x07version\x18\x06 \x01(\x05H\x00\x88\x01\x01\x12\x31\n\rstarted_after\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0estarted_before\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x39\n\x0cpayload_form\x18\t \x01(\x0e\x32\x1d.kiln.executor.v1.PayloadFormB\x04\x98\xb5\x18\x02\x42\n\n\x08_version\"b\n\x16ListExecutionsResponse\x12/\n\nexecutions\x18\x01 \x03(\x0b\x32\x1b.kiln.executor.v1.Execution\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"b\n\x13GetExecutionRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x39\n\x0cpayload_form\x18\x02 \x01(\x0e\x32\x1d.kiln.executor.v1.PayloadFormB\x04\x98\xb5\x18\x02*@\n\x0bPayloadForm\x12\x1c\n\x18PAYLOAD_FORM_UNSPECIFIED\x10\x00\x12\t\n\x05VALUE\x10\x01\x12\x08\n\x04TEXT\x10\x02*A\n\nDurability\x12\x1a\n\x16\x44URABILITY_UNSPECIFIED\x10\x00\x12\x0b\n\x07JOURNAL\x10\x01\x12\n\n\x06\x43OMMIT\x10\x02\x32\xac\x03\n\x08\x45xecutor\x12\x89\x01\n\x0f\x45xecuteFunction\x12(.kiln.executor.v1.ExecuteFunctionRequest\x1a\x1b.kiln.executor.v1.Execution\"/\x8a\xb5\x18\t\t\x00\x00\x00\x00\x00\x80V@\x82\xd3\xe4\x93\x02\x1c\"\x17/functions/{id}/execute:\x01*\x12\x96\x01\n\x0eListExecutions\x12\'.kiln.executor.v1.ListExecutionsRequest\x1a(.kiln.executor.v1.ListExecutionsResponse\"1\x8a\xb5\x18\x0b\t\x00\x00\x00\x00\x00\x00.@\x10\x01\x82\xd3\xe4\x93\x02\x1c\x12\x1a/functions/{id}/executions\x12{\n\x0cGetExecution\x12%.kiln.executor.v1.GetExecutionRequest\x1a\x1b.kiln.executor.v1.Execution\"\'\x8a\xb5\x18\x0b\t\x00\x00\x00\x00\x00\x00$@\x10\x01\x82\xd3\xe4\x93\x02\x12\x12\x10/executions/{id}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fkiln/executor/v1/executor.proto\x12\x10kiln.executor.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1dkiln/options/v1/options.proto\"\xe0\x06\n\tExecution\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0b\x66unction_id\x18\x02 \x01(\t\x12\x15\n\rfunction_name\x18\x03 \x01(\t\x12\x18\n\x10\x66unction_version\x18\x04 \x01(\x05\x12\x32\n\x06status\x18\x05 \x01(\x0e\x32\".kiln.executor.v1.Execution.Status\x12\'\n\x05input\x18\x06 \x01(\x0b\x32\x16.google.protobuf.ValueH\x00\x12\x1f\n\ninput_text\x18\x07 \x01(\x0c\x42\t\x92\xb5\x18\x05inputH\x00\x12(\n\x06output\x18\x08 \x01(\x0b\x32\x16.google.protobuf.ValueH\x01\x12!\n\x0boutput_text\x18\t \x01(\x0c\x42\n\x92\xb5\x18\x06outputH\x01\x12\x1a\n\rerror_message\x18\n \x01(\tH\x02\x88\x01\x01\x12/\n\x05\x65rror\x18\x0b \x01(\x0b\x32 .kiln.executor.v1.ExecutionError\x12\'\n\x04logs\x18\x0c \x03(\x0b\x32\x19.kiln.executor.v1.LogLine\x12\x16\n\x0elogs_truncated\x18\r \x01(\x08\x12\x18\n\x0b\x64uration_us\x18\x0e \x01(\x05H\x03\x88\x01\x01\x12\x10\n\x08queue_us\x18\x0f \x01(\x05\x12\x12\n\ncold_start\x18\x10 \x01(\x08\x12\x1e\n\x11memory_peak_bytes\x18\x11 \x01(\x05H\x04\x88\x01\x01\x12\x12\n\nrequest_id\x18\x12 \x01(\t\x12.\n\ncreated_at\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstarted_at\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x63ompleted_at\x18\x15 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"U\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x0b\n\x07PENDING\x10\x01\x12\x0b\n\x07RUNNING\x10\x02\x12\r\n\tCOMPLETED\x10\x03\x12\n\n\x06\x46\x41ILED\x10\x04\x42\x07\n\x05givenB\n\n\x08\x61nsweredB\x10\n\x0e_error_messageB\x0e\n\x0c_duration_usB\x14\n\x12_memory_peak_bytes\"\xbc\x02\n\x0e\x45xecutionError\x12\x33\n\x04type\x18\x01 \x01(\x0e\x32%.kiln.executor.v1.ExecutionError.Type\x12\x0f\n\x07message\x18\x02 \x01(\t\x12+\n\x05stack\x18\x03 \x03(\x0b\x32\x1c.kiln.executor.v1.StackFrame\"\xb6\x01\n\x04Type\x12\x14\n\x10TYPE_UNSPECIFIED\x10\x00\x12\x08\n\x04TRAP\x10\x01\x12\t\n\x05\x41\x42ORT\x10\x02\x12\x0b\n\x07TIMEOUT\x10\x03\x12\x11\n\rOUT_OF_MEMORY\x10\x04\x12\x12\n\x0eSTACK_OVERFLOW\x10\x05\x12\x12\n\x0eINVALID_OUTPUT\x10\x06\x12\x14\n\x10OUTPUT_TOO_LARGE\x10\x07\x12\x08\n\x04\x45XIT\x10\x08\x12\r\n\tCANCELLED\x10\t\x12\x0c\n\x08PLATFORM\x10\n\"J\n\nStackFrame\x12\x10\n\x08\x66unction\x18\x01 \x01(\t\x12\x0c\n\x04\x66ile\x18\x02 \x01(\t\x12\x0c\n\x04line\x18\x03 \x01(\x05\x12\x0e\n\x06\x63olumn\x18\x04 \x01(\x05\"\x94\x01\n\x07LogLine\x12.\n\x05level\x18\x01 \x01(\x0e\x32\x1f.kiln.executor.v1.LogLine.Level\x12\x0f\n\x07message\x18\x02 \x01(\t\"H\n\x05Level\x12\x15\n\x11LEVEL_UNSPECIFIED\x10\x00\x12\t\n\x05\x44\x45\x42UG\x10\x01\x12\x08\n\x04INFO\x10\x02\x12\x08\n\x04WARN\x10\x03\x12\t\n\x05\x45RROR\x10\x04\"\x8c\x02\n\x16\x45xecuteFunctionRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\'\n\x05input\x18\x02 \x01(\x0b\x32\x16.google.protobuf.ValueH\x00\x12\x1f\n\ninput_text\x18\x03 \x01(\x0c\x42\t\x92\xb5\x18\x05inputH\x00\x12\x14\n\x07version\x18\x04 \x01(\x05H\x01\x88\x01\x01\x12\x39\n\x0cpayload_form\x18\x05 \x01(\x0e\x32\x1d.kiln.executor.v1.PayloadFormB\x04\x98\xb5\x18\x02\x12\x30\n\ndurability\x18\x06 \x01(\x0e\x32\x1c.kiln.executor.v1.DurabilityB\x07\n\x05givenB\n\n\x08_version\"\x83\x02\n\x13\x45xecuteBatchRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12&\n\x06inputs\x18\x02 \x03(\x0b\x32\x16.google.protobuf.Value\x12#\n\x0binput_texts\x18\x03 \x03(\x0c\x42\x0e\xe2\x41\x01\x02\x92\xb5\x18\x06inputs\x12\x14\n\x07version\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x39\n\x0cpayload_form\x18\x05 \x01(\x0e\x32\x1d.kiln.executor.v1.PayloadFormB\x04\x98\xb5\x18\x02\x12\x30\n\ndurability\x18\x06 \x01(\x0e\x32\x1c.kiln.executor.v1.DurabilityB\n\n\x08_version\"J\n\x14\x45xecuteBatchResponse\x12\x32\n\x07results\x18\x01 \x03(\x0b\x32!.kiln.executor.v1.ExecutionResult\"\x8a\x02\n\x14\x45xecuteStreamRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\'\n\x05input\x18\x02 \x01(\x0b\x32\x16.google.protobuf.ValueH\x00\x12\x1f\n\ninput_text\x18\x03 \x01(\x0c\x42\t\x92\xb5\x18\x05inputH\x00\x12\x14\n\x07version\x18\x04 \x01(\x05H\x01\x88\x01\x01\x12\x39\n\x0cpayload_form\x18\x05 \x01(\x0e\x32\x1d.kiln.executor.v1.PayloadFormB\x04\x98\xb5\x18\x02\x12\x30\n\ndurability\x18\x06 \x01(\x0e\x32\x1c.kiln.executor.v1.DurabilityB\x07\n\x05givenB\n\n\x08_version\"r\n\x0f\x45xecutionResult\x12\x30\n\texecution\x18\x01 \x01(\x0b\x32\x1b.kiln.executor.v1.ExecutionH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"\x83\x03\n\x15ListExecutionsRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x32\n\x06status\x18\x04 \x01(\x0e\x32\".kiln.executor.v1.Execution.Status\x12\x39\n\nerror_type\x18\x05 \x01(\x0e\x32%.kiln.executor.v1.ExecutionError.Type\x12\x14\n\x07version\x18\x06 \x01(\x05H\x00\x88\x01\x01\x12\x31\n\rstarted_after\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0estarted_before\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x39\n\x0cpayload_form\x18\t \x01(\x0e\x32\x1d.kiln.executor.v1.PayloadFormB\x04\x98\xb5\x18\x02\x42\n\n\x08_version\"b\n\x16ListExecutionsResponse\x12/\n\nexecutions\x18\x01 \x03(\x0b\x32\x1b.kiln.executor.v1.Execution\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"b\n\x13GetExecutionRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x39\n\x0cpayload_form\x18\x02 \x01(\x0e\x32\x1d.kiln.executor.v1.PayloadFormB\x04\x98\xb5\x18\x02*@\n\x0bPayloadForm\x12\x1c\n\x18PAYLOAD_FORM_UNSPECIFIED\x10\x00\x12\t\n\x05VALUE\x10\x01\x12\x08\n\x04TEXT\x10\x02*A\n\nDurability\x12\x1a\n\x16\x44URABILITY_UNSPECIFIED\x10\x00\x12\x0b\n\x07JOURNAL\x10\x01\x12\n\n\x06\x43OMMIT\x10\x02\x32\xa8\x05\n\x08\x45xecutor\x12\x89\x01\n\x0f\x45xecuteFunction\x12(.kiln.executor.v1.ExecuteFunctionRequest\x1a\x1b.kiln.executor.v1.Execution\"/\x8a\xb5\x18\t\t\x00\x00\x00\x00\x00\x80V@\x82\xd3\xe4\x93\x02\x1c\"\x17/functions/{id}/execute:\x01*\x12\x93\x01\n\x0c\x45xecuteBatch\x12%.kiln.executor.v1.ExecuteBatchRequest\x1a&.kiln.executor.v1.ExecuteBatchResponse\"4\x8a\xb5\x18\t\t\x00\x00\x00\x00\x00\xc0\x82@\x82\xd3\xe4\x93\x02!\"\x1c/functions/{id}/executeBatch:\x01*\x12\x64\n\rExecuteStream\x12&.kiln.executor.v1.ExecuteStreamRequest\x1a!.kiln.executor.v1.ExecutionResult\"\x04\x8a\xb5\x18\x00(\x01\x30\x01\x12\x96\x01\n\x0eListExecutions\x12\'.kiln.executor.v1.ListExecutionsRequest\x1a(.kiln.executor.v1.ListExecutionsResponse\"1\x8a\xb5\x18\x0b\t\x00\x00\x00\x00\x00\x00.@\x10\x01\x82\xd3\xe4\x93\x02\x1c\x12\x1a/functions/{id}/executions\x12{\n\x0cGetExecution\x12%.kiln.executor.v1.GetExecutionRequest\x1a\x1b.kiln.executor.v1.Execution\"\'\x8a\xb5\x18\x0b\t\x00\x00\x00\x00\x00\x00$@\x10\x01\x82\xd3\xe4\x93\x02\x12\x12\x10/executions/{id}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,6 +47,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXECUTEFUNCTIONREQUEST'].fields_by_name['input_text']._serialized_options = b'\222\265\030\005input'
   _globals['_EXECUTEFUNCTIONREQUEST'].fields_by_name['payload_form']._loaded_options = None
   _globals['_EXECUTEFUNCTIONREQUEST'].fields_by_name['payload_form']._serialized_options = b'\230\265\030\002'
+  _globals['_EXECUTEBATCHREQUEST'].fields_by_name['id']._loaded_options = None
+  _globals['_EXECUTEBATCHREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002'
+  _globals['_EXECUTEBATCHREQUEST'].fields_by_name['input_texts']._loaded_options = None
+  _globals['_EXECUTEBATCHREQUEST'].fields_by_name['input_texts']._serialized_options = b'\342A\001\002\222\265\030\006inputs'
+  _globals['_EXECUTEBATCHREQUEST'].fields_by_name['payload_form']._loaded_options = None
+  _globals['_EXECUTEBATCHREQUEST'].fields_by_name['payload_form']._serialized_options = b'\230\265\030\002'
+  _globals['_EXECUTESTREAMREQUEST'].fields_by_name['id']._loaded_options = None
+  _globals['_EXECUTESTREAMREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002'
+  _globals['_EXECUTESTREAMREQUEST'].fields_by_name['input_text']._loaded_options = None
+  _globals['_EXECUTESTREAMREQUEST'].fields_by_name['input_text']._serialized_options = b'\222\265\030\005input'
+  _globals['_EXECUTESTREAMREQUEST'].fields_by_name['payload_form']._loaded_options = None
+  _globals['_EXECUTESTREAMREQUEST'].fields_by_name['payload_form']._serialized_options = b'\230\265\030\002'
   _globals['_LISTEXECUTIONSREQUEST'].fields_by_name['id']._loaded_options = None
   _globals['_LISTEXECUTIONSREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002'
   _globals['_LISTEXECUTIONSREQUEST'].fields_by_name['payload_form']._loaded_options = None
@@ -56,36 +69,48 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETEXECUTIONREQUEST'].fields_by_name['payload_form']._serialized_options = b'\230\265\030\002'
   _globals['_EXECUTOR'].methods_by_name['ExecuteFunction']._loaded_options = None
   _globals['_EXECUTOR'].methods_by_name['ExecuteFunction']._serialized_options = b'\212\265\030\t\t\000\000\000\000\000\200V@\202\323\344\223\002\034\"\027/functions/{id}/execute:\001*'
+  _globals['_EXECUTOR'].methods_by_name['ExecuteBatch']._loaded_options = None
+  _globals['_EXECUTOR'].methods_by_name['ExecuteBatch']._serialized_options = b'\212\265\030\t\t\000\000\000\000\000\300\202@\202\323\344\223\002!\"\034/functions/{id}/executeBatch:\001*'
+  _globals['_EXECUTOR'].methods_by_name['ExecuteStream']._loaded_options = None
+  _globals['_EXECUTOR'].methods_by_name['ExecuteStream']._serialized_options = b'\212\265\030\000'
   _globals['_EXECUTOR'].methods_by_name['ListExecutions']._loaded_options = None
   _globals['_EXECUTOR'].methods_by_name['ListExecutions']._serialized_options = b'\212\265\030\013\t\000\000\000\000\000\000.@\020\001\202\323\344\223\002\034\022\032/functions/{id}/executions'
   _globals['_EXECUTOR'].methods_by_name['GetExecution']._loaded_options = None
   _globals['_EXECUTOR'].methods_by_name['GetExecution']._serialized_options = b'\212\265\030\013\t\000\000\000\000\000\000$@\020\001\202\323\344\223\002\022\022\020/executions/{id}'
-  _globals['_PAYLOADFORM']._serialized_start=2484
-  _globals['_PAYLOADFORM']._serialized_end=2548
-  _globals['_DURABILITY']._serialized_start=2550
-  _globals['_DURABILITY']._serialized_end=2615
-  _globals['_EXECUTION']._serialized_start=211
-  _globals['_EXECUTION']._serialized_end=1075
-  _globals['_EXECUTION_STATUS']._serialized_start=913
-  _globals['_EXECUTION_STATUS']._serialized_end=998
-  _globals['_EXECUTIONERROR']._serialized_start=1078
-  _globals['_EXECUTIONERROR']._serialized_end=1394
-  _globals['_EXECUTIONERROR_TYPE']._serialized_start=1212
-  _globals['_EXECUTIONERROR_TYPE']._serialized_end=1394
-  _globals['_STACKFRAME']._serialized_start=1396
-  _globals['_STACKFRAME']._serialized_end=1470
-  _globals['_LOGLINE']._serialized_start=1473
-  _globals['_LOGLINE']._serialized_end=1621
-  _globals['_LOGLINE_LEVEL']._serialized_start=1549
-  _globals['_LOGLINE_LEVEL']._serialized_end=1621
-  _globals['_EXECUTEFUNCTIONREQUEST']._serialized_start=1624
-  _globals['_EXECUTEFUNCTIONREQUEST']._serialized_end=1892
-  _globals['_LISTEXECUTIONSREQUEST']._serialized_start=1895
-  _globals['_LISTEXECUTIONSREQUEST']._serialized_end=2282
-  _globals['_LISTEXECUTIONSRESPONSE']._serialized_start=2284
-  _globals['_LISTEXECUTIONSRESPONSE']._serialized_end=2382
-  _globals['_GETEXECUTIONREQUEST']._serialized_start=2384
-  _globals['_GETEXECUTIONREQUEST']._serialized_end=2482
-  _globals['_EXECUTOR']._serialized_start=2618
-  _globals['_EXECUTOR']._serialized_end=3046
+  _globals['_PAYLOADFORM']._serialized_start=3232
+  _globals['_PAYLOADFORM']._serialized_end=3296
+  _globals['_DURABILITY']._serialized_start=3298
+  _globals['_DURABILITY']._serialized_end=3363
+  _globals['_EXECUTION']._serialized_start=236
+  _globals['_EXECUTION']._serialized_end=1100
+  _globals['_EXECUTION_STATUS']._serialized_start=938
+  _globals['_EXECUTION_STATUS']._serialized_end=1023
+  _globals['_EXECUTIONERROR']._serialized_start=1103
+  _globals['_EXECUTIONERROR']._serialized_end=1419
+  _globals['_EXECUTIONERROR_TYPE']._serialized_start=1237
+  _globals['_EXECUTIONERROR_TYPE']._serialized_end=1419
+  _globals['_STACKFRAME']._serialized_start=1421
+  _globals['_STACKFRAME']._serialized_end=1495
+  _globals['_LOGLINE']._serialized_start=1498
+  _globals['_LOGLINE']._serialized_end=1646
+  _globals['_LOGLINE_LEVEL']._serialized_start=1574
+  _globals['_LOGLINE_LEVEL']._serialized_end=1646
+  _globals['_EXECUTEFUNCTIONREQUEST']._serialized_start=1649
+  _globals['_EXECUTEFUNCTIONREQUEST']._serialized_end=1917
+  _globals['_EXECUTEBATCHREQUEST']._serialized_start=1920
+  _globals['_EXECUTEBATCHREQUEST']._serialized_end=2179
+  _globals['_EXECUTEBATCHRESPONSE']._serialized_start=2181
+  _globals['_EXECUTEBATCHRESPONSE']._serialized_end=2255
+  _globals['_EXECUTESTREAMREQUEST']._serialized_start=2258
+  _globals['_EXECUTESTREAMREQUEST']._serialized_end=2524
+  _globals['_EXECUTIONRESULT']._serialized_start=2526
+  _globals['_EXECUTIONRESULT']._serialized_end=2640
+  _globals['_LISTEXECUTIONSREQUEST']._serialized_start=2643
+  _globals['_LISTEXECUTIONSREQUEST']._serialized_end=3030
+  _globals['_LISTEXECUTIONSRESPONSE']._serialized_start=3032
+  _globals['_LISTEXECUTIONSRESPONSE']._serialized_end=3130
+  _globals['_GETEXECUTIONREQUEST']._serialized_start=3132
+  _globals['_GETEXECUTIONREQUEST']._serialized_end=3230
+  _globals['_EXECUTOR']._serialized_start=3366
+  _globals['_EXECUTOR']._serialized_end=4046
 # @@protoc_insertion_point(module_scope)

@@ -4,6 +4,7 @@ from google.api import annotations_pb2 as _annotations_pb2
 from google.api import field_behavior_pb2 as _field_behavior_pb2
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.rpc import status_pb2 as _status_pb2
 from kiln.options.v1 import options_pb2 as _options_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -171,6 +172,52 @@ class ExecuteFunctionRequest(_message.Message):
     payload_form: PayloadForm
     durability: Durability
     def __init__(self, id: _Optional[str] = ..., input: _Optional[_Union[_struct_pb2.Value, _Mapping]] = ..., input_text: _Optional[bytes] = ..., version: _Optional[int] = ..., payload_form: _Optional[_Union[PayloadForm, str]] = ..., durability: _Optional[_Union[Durability, str]] = ...) -> None: ...
+
+class ExecuteBatchRequest(_message.Message):
+    __slots__ = ("id", "inputs", "input_texts", "version", "payload_form", "durability")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    INPUT_TEXTS_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FORM_FIELD_NUMBER: _ClassVar[int]
+    DURABILITY_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    inputs: _containers.RepeatedCompositeFieldContainer[_struct_pb2.Value]
+    input_texts: _containers.RepeatedScalarFieldContainer[bytes]
+    version: int
+    payload_form: PayloadForm
+    durability: Durability
+    def __init__(self, id: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[_struct_pb2.Value, _Mapping]]] = ..., input_texts: _Optional[_Iterable[bytes]] = ..., version: _Optional[int] = ..., payload_form: _Optional[_Union[PayloadForm, str]] = ..., durability: _Optional[_Union[Durability, str]] = ...) -> None: ...
+
+class ExecuteBatchResponse(_message.Message):
+    __slots__ = ("results",)
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    results: _containers.RepeatedCompositeFieldContainer[ExecutionResult]
+    def __init__(self, results: _Optional[_Iterable[_Union[ExecutionResult, _Mapping]]] = ...) -> None: ...
+
+class ExecuteStreamRequest(_message.Message):
+    __slots__ = ("id", "input", "input_text", "version", "payload_form", "durability")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    INPUT_FIELD_NUMBER: _ClassVar[int]
+    INPUT_TEXT_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FORM_FIELD_NUMBER: _ClassVar[int]
+    DURABILITY_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    input: _struct_pb2.Value
+    input_text: bytes
+    version: int
+    payload_form: PayloadForm
+    durability: Durability
+    def __init__(self, id: _Optional[str] = ..., input: _Optional[_Union[_struct_pb2.Value, _Mapping]] = ..., input_text: _Optional[bytes] = ..., version: _Optional[int] = ..., payload_form: _Optional[_Union[PayloadForm, str]] = ..., durability: _Optional[_Union[Durability, str]] = ...) -> None: ...
+
+class ExecutionResult(_message.Message):
+    __slots__ = ("execution", "error")
+    EXECUTION_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    execution: Execution
+    error: _status_pb2.Status
+    def __init__(self, execution: _Optional[_Union[Execution, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
 
 class ListExecutionsRequest(_message.Message):
     __slots__ = ("id", "page_size", "page_token", "status", "error_type", "version", "started_after", "started_before", "payload_form")

@@ -40,6 +40,16 @@ class ExecutorStub:
                 request_serializer=kiln_dot_executor_dot_v1_dot_executor__pb2.ExecuteFunctionRequest.SerializeToString,
                 response_deserializer=kiln_dot_executor_dot_v1_dot_executor__pb2.Execution.FromString,
                 _registered_method=True)
+        self.ExecuteBatch = channel.unary_unary(
+                '/kiln.executor.v1.Executor/ExecuteBatch',
+                request_serializer=kiln_dot_executor_dot_v1_dot_executor__pb2.ExecuteBatchRequest.SerializeToString,
+                response_deserializer=kiln_dot_executor_dot_v1_dot_executor__pb2.ExecuteBatchResponse.FromString,
+                _registered_method=True)
+        self.ExecuteStream = channel.stream_stream(
+                '/kiln.executor.v1.Executor/ExecuteStream',
+                request_serializer=kiln_dot_executor_dot_v1_dot_executor__pb2.ExecuteStreamRequest.SerializeToString,
+                response_deserializer=kiln_dot_executor_dot_v1_dot_executor__pb2.ExecutionResult.FromString,
+                _registered_method=True)
         self.ListExecutions = channel.unary_unary(
                 '/kiln.executor.v1.Executor/ListExecutions',
                 request_serializer=kiln_dot_executor_dot_v1_dot_executor__pb2.ListExecutionsRequest.SerializeToString,
@@ -61,9 +71,39 @@ class ExecutorServicer:
         this call: it answers OK with `status: FAILED`. The answer leaves out `input`, which the caller has; reads of the execution have it.
 
         Errors: `NOT_FOUND` (function or version), `FAILED_PRECONDITION` (reason `NO_READY_VERSION` or `VERSION_NOT_READY`),
-        `INVALID_ARGUMENT` (input is no JSON or nested too deep), `RESOURCE_EXHAUSTED` (reason `INPUT_TOO_LARGE`; or `TOO_MANY_CALLS`, or
-        `JOURNAL_FULL` after the database was away for long, each with a time to wait), `UNAVAILABLE` (starting; or the run cannot be recorded: by
-        reason `JOURNAL_UNWRITABLE` it has not run, by `NOT_RECORDED` it has, and its execution will tell how it ended).
+        `INVALID_ARGUMENT` (input is no JSON or nested too deep), `RESOURCE_EXHAUSTED` (reason `INPUT_TOO_LARGE`; or, with a time to wait,
+        `TOO_MANY_CALLS` of all functions together, `TOO_MANY_CONCURRENT_CALLS` of this one, or `JOURNAL_FULL` after the database was away for
+        long), `UNAVAILABLE` (starting; or the run cannot be recorded: by reason `JOURNAL_UNWRITABLE` it has not run, by `NOT_RECORDED` it has,
+        and its execution will tell how it ended).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExecuteBatch(self, request, context):
+        """Runs a function once for each of several inputs and answers with what came of each, in the order of the inputs, once all are recorded.
+        Each is an execution of its own, in a fresh sandbox and in the history; all run the same version. An input that cannot be taken has
+        an error in its place and hurts no other.
+
+        So many run at once as the installation has workers for batches and `maxConcurrency` lets; the others wait for their turn and are not
+        refused. When the caller goes away or the deadline passes, those that run are stopped and the others not begun.
+
+        Errors: `NOT_FOUND` (function or version), `FAILED_PRECONDITION` (reason `NO_READY_VERSION`, `VERSION_NOT_READY` or
+        `VERSION_UNLOADABLE`), `INVALID_ARGUMENT` (no inputs; reason `TOO_MANY_INPUTS`), `UNAVAILABLE` (starting). In the place of an input:
+        `INVALID_ARGUMENT` and `RESOURCE_EXHAUSTED` as of `ExecuteFunction`, and `RESOURCE_EXHAUSTED` with reason `ANSWER_TOO_LARGE` when it
+        has run and what came of it no longer fits into the answer, of 15 MiB at most: the error tells the execution's id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExecuteStream(self, request_iterator, context):
+        """Runs functions as requests arrive, side by side, and answers in the order of the requests: one result for each. It is `ExecuteBatch`
+        without an end: a request that cannot be taken has an error as its result and hurts no other, and those that run at once share the
+        workers for batches. While enough requests are unanswered no more are read. The stream stays open as long as the caller wants; when
+        the caller closes its side, what was asked is answered first. When it is cancelled, what runs is stopped.
+
+        Only in gRPC. Errors: `INVALID_ARGUMENT` (a message that is none), `RESOURCE_EXHAUSTED` (reason `TOO_MANY_STREAMS`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -95,6 +135,16 @@ def add_ExecutorServicer_to_server(servicer, server):
                     servicer.ExecuteFunction,
                     request_deserializer=kiln_dot_executor_dot_v1_dot_executor__pb2.ExecuteFunctionRequest.FromString,
                     response_serializer=kiln_dot_executor_dot_v1_dot_executor__pb2.Execution.SerializeToString,
+            ),
+            'ExecuteBatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExecuteBatch,
+                    request_deserializer=kiln_dot_executor_dot_v1_dot_executor__pb2.ExecuteBatchRequest.FromString,
+                    response_serializer=kiln_dot_executor_dot_v1_dot_executor__pb2.ExecuteBatchResponse.SerializeToString,
+            ),
+            'ExecuteStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.ExecuteStream,
+                    request_deserializer=kiln_dot_executor_dot_v1_dot_executor__pb2.ExecuteStreamRequest.FromString,
+                    response_serializer=kiln_dot_executor_dot_v1_dot_executor__pb2.ExecutionResult.SerializeToString,
             ),
             'ListExecutions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListExecutions,
@@ -135,6 +185,60 @@ class Executor:
             '/kiln.executor.v1.Executor/ExecuteFunction',
             kiln_dot_executor_dot_v1_dot_executor__pb2.ExecuteFunctionRequest.SerializeToString,
             kiln_dot_executor_dot_v1_dot_executor__pb2.Execution.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExecuteBatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kiln.executor.v1.Executor/ExecuteBatch',
+            kiln_dot_executor_dot_v1_dot_executor__pb2.ExecuteBatchRequest.SerializeToString,
+            kiln_dot_executor_dot_v1_dot_executor__pb2.ExecuteBatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExecuteStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/kiln.executor.v1.Executor/ExecuteStream',
+            kiln_dot_executor_dot_v1_dot_executor__pb2.ExecuteStreamRequest.SerializeToString,
+            kiln_dot_executor_dot_v1_dot_executor__pb2.ExecutionResult.FromString,
             options,
             channel_credentials,
             insecure,

@@ -38,9 +38,31 @@ class ExecutorStub:
     this call: it answers OK with `status: FAILED`. The answer leaves out `input`, which the caller has; reads of the execution have it.
 
     Errors: `NOT_FOUND` (function or version), `FAILED_PRECONDITION` (reason `NO_READY_VERSION` or `VERSION_NOT_READY`),
-    `INVALID_ARGUMENT` (input is no JSON or nested too deep), `RESOURCE_EXHAUSTED` (reason `INPUT_TOO_LARGE`; or `TOO_MANY_CALLS`, or
-    `JOURNAL_FULL` after the database was away for long, each with a time to wait), `UNAVAILABLE` (starting; or the run cannot be recorded: by
-    reason `JOURNAL_UNWRITABLE` it has not run, by `NOT_RECORDED` it has, and its execution will tell how it ended).
+    `INVALID_ARGUMENT` (input is no JSON or nested too deep), `RESOURCE_EXHAUSTED` (reason `INPUT_TOO_LARGE`; or, with a time to wait,
+    `TOO_MANY_CALLS` of all functions together, `TOO_MANY_CONCURRENT_CALLS` of this one, or `JOURNAL_FULL` after the database was away for
+    long), `UNAVAILABLE` (starting; or the run cannot be recorded: by reason `JOURNAL_UNWRITABLE` it has not run, by `NOT_RECORDED` it has,
+    and its execution will tell how it ended).
+    """
+    ExecuteBatch: _grpc.UnaryUnaryMultiCallable[_executor_pb2.ExecuteBatchRequest, _executor_pb2.ExecuteBatchResponse]
+    """Runs a function once for each of several inputs and answers with what came of each, in the order of the inputs, once all are recorded.
+    Each is an execution of its own, in a fresh sandbox and in the history; all run the same version. An input that cannot be taken has
+    an error in its place and hurts no other.
+
+    So many run at once as the installation has workers for batches and `maxConcurrency` lets; the others wait for their turn and are not
+    refused. When the caller goes away or the deadline passes, those that run are stopped and the others not begun.
+
+    Errors: `NOT_FOUND` (function or version), `FAILED_PRECONDITION` (reason `NO_READY_VERSION`, `VERSION_NOT_READY` or
+    `VERSION_UNLOADABLE`), `INVALID_ARGUMENT` (no inputs; reason `TOO_MANY_INPUTS`), `UNAVAILABLE` (starting). In the place of an input:
+    `INVALID_ARGUMENT` and `RESOURCE_EXHAUSTED` as of `ExecuteFunction`, and `RESOURCE_EXHAUSTED` with reason `ANSWER_TOO_LARGE` when it
+    has run and what came of it no longer fits into the answer, of 15 MiB at most: the error tells the execution's id.
+    """
+    ExecuteStream: _grpc.StreamStreamMultiCallable[_executor_pb2.ExecuteStreamRequest, _executor_pb2.ExecutionResult]
+    """Runs functions as requests arrive, side by side, and answers in the order of the requests: one result for each. It is `ExecuteBatch`
+    without an end: a request that cannot be taken has an error as its result and hurts no other, and those that run at once share the
+    workers for batches. While enough requests are unanswered no more are read. The stream stays open as long as the caller wants; when
+    the caller closes its side, what was asked is answered first. When it is cancelled, what runs is stopped.
+
+    Only in gRPC. Errors: `INVALID_ARGUMENT` (a message that is none), `RESOURCE_EXHAUSTED` (reason `TOO_MANY_STREAMS`).
     """
     ListExecutions: _grpc.UnaryUnaryMultiCallable[_executor_pb2.ListExecutionsRequest, _executor_pb2.ListExecutionsResponse]
     """Lists the executions of a function, newest first. A page may end early, with a `nextPageToken`, where the inputs and outputs would
@@ -64,9 +86,31 @@ class ExecutorAsyncStub(ExecutorStub):
     this call: it answers OK with `status: FAILED`. The answer leaves out `input`, which the caller has; reads of the execution have it.
 
     Errors: `NOT_FOUND` (function or version), `FAILED_PRECONDITION` (reason `NO_READY_VERSION` or `VERSION_NOT_READY`),
-    `INVALID_ARGUMENT` (input is no JSON or nested too deep), `RESOURCE_EXHAUSTED` (reason `INPUT_TOO_LARGE`; or `TOO_MANY_CALLS`, or
-    `JOURNAL_FULL` after the database was away for long, each with a time to wait), `UNAVAILABLE` (starting; or the run cannot be recorded: by
-    reason `JOURNAL_UNWRITABLE` it has not run, by `NOT_RECORDED` it has, and its execution will tell how it ended).
+    `INVALID_ARGUMENT` (input is no JSON or nested too deep), `RESOURCE_EXHAUSTED` (reason `INPUT_TOO_LARGE`; or, with a time to wait,
+    `TOO_MANY_CALLS` of all functions together, `TOO_MANY_CONCURRENT_CALLS` of this one, or `JOURNAL_FULL` after the database was away for
+    long), `UNAVAILABLE` (starting; or the run cannot be recorded: by reason `JOURNAL_UNWRITABLE` it has not run, by `NOT_RECORDED` it has,
+    and its execution will tell how it ended).
+    """
+    ExecuteBatch: _aio.UnaryUnaryMultiCallable[_executor_pb2.ExecuteBatchRequest, _executor_pb2.ExecuteBatchResponse]  # type: ignore[assignment]
+    """Runs a function once for each of several inputs and answers with what came of each, in the order of the inputs, once all are recorded.
+    Each is an execution of its own, in a fresh sandbox and in the history; all run the same version. An input that cannot be taken has
+    an error in its place and hurts no other.
+
+    So many run at once as the installation has workers for batches and `maxConcurrency` lets; the others wait for their turn and are not
+    refused. When the caller goes away or the deadline passes, those that run are stopped and the others not begun.
+
+    Errors: `NOT_FOUND` (function or version), `FAILED_PRECONDITION` (reason `NO_READY_VERSION`, `VERSION_NOT_READY` or
+    `VERSION_UNLOADABLE`), `INVALID_ARGUMENT` (no inputs; reason `TOO_MANY_INPUTS`), `UNAVAILABLE` (starting). In the place of an input:
+    `INVALID_ARGUMENT` and `RESOURCE_EXHAUSTED` as of `ExecuteFunction`, and `RESOURCE_EXHAUSTED` with reason `ANSWER_TOO_LARGE` when it
+    has run and what came of it no longer fits into the answer, of 15 MiB at most: the error tells the execution's id.
+    """
+    ExecuteStream: _aio.StreamStreamMultiCallable[_executor_pb2.ExecuteStreamRequest, _executor_pb2.ExecutionResult]  # type: ignore[assignment]
+    """Runs functions as requests arrive, side by side, and answers in the order of the requests: one result for each. It is `ExecuteBatch`
+    without an end: a request that cannot be taken has an error as its result and hurts no other, and those that run at once share the
+    workers for batches. While enough requests are unanswered no more are read. The stream stays open as long as the caller wants; when
+    the caller closes its side, what was asked is answered first. When it is cancelled, what runs is stopped.
+
+    Only in gRPC. Errors: `INVALID_ARGUMENT` (a message that is none), `RESOURCE_EXHAUSTED` (reason `TOO_MANY_STREAMS`).
     """
     ListExecutions: _aio.UnaryUnaryMultiCallable[_executor_pb2.ListExecutionsRequest, _executor_pb2.ListExecutionsResponse]  # type: ignore[assignment]
     """Lists the executions of a function, newest first. A page may end early, with a `nextPageToken`, where the inputs and outputs would
@@ -93,9 +137,43 @@ class ExecutorServicer(metaclass=_abc_1.ABCMeta):
         this call: it answers OK with `status: FAILED`. The answer leaves out `input`, which the caller has; reads of the execution have it.
 
         Errors: `NOT_FOUND` (function or version), `FAILED_PRECONDITION` (reason `NO_READY_VERSION` or `VERSION_NOT_READY`),
-        `INVALID_ARGUMENT` (input is no JSON or nested too deep), `RESOURCE_EXHAUSTED` (reason `INPUT_TOO_LARGE`; or `TOO_MANY_CALLS`, or
-        `JOURNAL_FULL` after the database was away for long, each with a time to wait), `UNAVAILABLE` (starting; or the run cannot be recorded: by
-        reason `JOURNAL_UNWRITABLE` it has not run, by `NOT_RECORDED` it has, and its execution will tell how it ended).
+        `INVALID_ARGUMENT` (input is no JSON or nested too deep), `RESOURCE_EXHAUSTED` (reason `INPUT_TOO_LARGE`; or, with a time to wait,
+        `TOO_MANY_CALLS` of all functions together, `TOO_MANY_CONCURRENT_CALLS` of this one, or `JOURNAL_FULL` after the database was away for
+        long), `UNAVAILABLE` (starting; or the run cannot be recorded: by reason `JOURNAL_UNWRITABLE` it has not run, by `NOT_RECORDED` it has,
+        and its execution will tell how it ended).
+        """
+
+    @_abc_1.abstractmethod
+    def ExecuteBatch(
+        self,
+        request: _executor_pb2.ExecuteBatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_executor_pb2.ExecuteBatchResponse, _abc.Awaitable[_executor_pb2.ExecuteBatchResponse]]:
+        """Runs a function once for each of several inputs and answers with what came of each, in the order of the inputs, once all are recorded.
+        Each is an execution of its own, in a fresh sandbox and in the history; all run the same version. An input that cannot be taken has
+        an error in its place and hurts no other.
+
+        So many run at once as the installation has workers for batches and `maxConcurrency` lets; the others wait for their turn and are not
+        refused. When the caller goes away or the deadline passes, those that run are stopped and the others not begun.
+
+        Errors: `NOT_FOUND` (function or version), `FAILED_PRECONDITION` (reason `NO_READY_VERSION`, `VERSION_NOT_READY` or
+        `VERSION_UNLOADABLE`), `INVALID_ARGUMENT` (no inputs; reason `TOO_MANY_INPUTS`), `UNAVAILABLE` (starting). In the place of an input:
+        `INVALID_ARGUMENT` and `RESOURCE_EXHAUSTED` as of `ExecuteFunction`, and `RESOURCE_EXHAUSTED` with reason `ANSWER_TOO_LARGE` when it
+        has run and what came of it no longer fits into the answer, of 15 MiB at most: the error tells the execution's id.
+        """
+
+    @_abc_1.abstractmethod
+    def ExecuteStream(
+        self,
+        request_iterator: _MaybeAsyncIterator[_executor_pb2.ExecuteStreamRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_executor_pb2.ExecutionResult], _abc.AsyncIterator[_executor_pb2.ExecutionResult]]:
+        """Runs functions as requests arrive, side by side, and answers in the order of the requests: one result for each. It is `ExecuteBatch`
+        without an end: a request that cannot be taken has an error as its result and hurts no other, and those that run at once share the
+        workers for batches. While enough requests are unanswered no more are read. The stream stays open as long as the caller wants; when
+        the caller closes its side, what was asked is answered first. When it is cancelled, what runs is stopped.
+
+        Only in gRPC. Errors: `INVALID_ARGUMENT` (a message that is none), `RESOURCE_EXHAUSTED` (reason `TOO_MANY_STREAMS`).
         """
 
     @_abc_1.abstractmethod

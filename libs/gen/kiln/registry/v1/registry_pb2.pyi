@@ -125,16 +125,18 @@ class Diagnostic(_message.Message):
     def __init__(self, severity: _Optional[_Union[Diagnostic.Severity, str]] = ..., line: _Optional[int] = ..., column: _Optional[int] = ..., end_line: _Optional[int] = ..., end_column: _Optional[int] = ..., code: _Optional[str] = ..., message: _Optional[str] = ..., excerpt: _Optional[str] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("timeout_ms", "memory_mb", "max_output_bytes", "max_log_bytes")
+    __slots__ = ("timeout_ms", "memory_mb", "max_output_bytes", "max_log_bytes", "max_concurrency")
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     MEMORY_MB_FIELD_NUMBER: _ClassVar[int]
     MAX_OUTPUT_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_LOG_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_CONCURRENCY_FIELD_NUMBER: _ClassVar[int]
     timeout_ms: int
     memory_mb: int
     max_output_bytes: int
     max_log_bytes: int
-    def __init__(self, timeout_ms: _Optional[int] = ..., memory_mb: _Optional[int] = ..., max_output_bytes: _Optional[int] = ..., max_log_bytes: _Optional[int] = ...) -> None: ...
+    max_concurrency: int
+    def __init__(self, timeout_ms: _Optional[int] = ..., memory_mb: _Optional[int] = ..., max_output_bytes: _Optional[int] = ..., max_log_bytes: _Optional[int] = ..., max_concurrency: _Optional[int] = ...) -> None: ...
 
 class CreateFunctionRequest(_message.Message):
     __slots__ = ("name", "description", "language", "source", "limits", "wasm")

@@ -1,0 +1,184 @@
+"""Many unary calls over one stream: the server's side."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import grpc
+from kiln.carrier.v1 import carrier_pb2 as pb
+from kiln.carrier.v1 import carrier_pb2_grpc
+
+from libs.common.errors import Unavailable, Unimplemented
+from libs.common.interceptors import ServerInterceptor, set_status, shown
+
+# A unary RPC: the encoded request and a context in, the encoded answer out. None where the context has a status instead.
+Handle = Callable[[bytes, Any], Awaitable[bytes | None]]
+
+
+class Handlers:
+    """Takes the place of a server when servicers are added, and keeps their unary RPCs.
+
+    Args:
+        interceptor: What is around each.
+    """
+
+    def __init__(self, interceptor: ServerInterceptor) -> None:
+        self._interceptor = interceptor
+        self.by_method: dict[str, Handle] = {}
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
+        """Called by generated code."""
+        for name, handler in handlers.items():
+            if not handler.request_streaming and not handler.response_streaming:
+                method = f"/{service}/{name}"
+                self.by_method[method] = _written(self._interceptor.around(method, handler), handler.response_serializer)
+
+    def add_generic_rpc_handlers(self, handlers: Iterable[Any]) -> None:
+        """Called by generated code, with the same once more."""
+
+
+class Context:
+    """What a handler finds of its call: of gRPC's own context, what Kiln uses."""
+
+    def __init__(self, call: pb.Call) -> None:
+        self._metadata = tuple((pair.key, pair.value if pair.key.endswith("-bin") else pair.value.decode()) for pair in call.metadata)
+        self._until = time.monotonic() + call.timeout_ms / 1000 if call.timeout_ms else None
+        self.answer = pb.Answer(number=call.number)
+
+    def invocation_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+        """What was sent along."""
+        return self._metadata
+
+    def time_remaining(self) -> float | None:
+        """Seconds until the caller's deadline."""
+        return None if self._until is None else max(0.0, self._until - time.monotonic())
+
+    async def send_initial_metadata(self, pairs: Sequence[tuple[str, str | bytes]]) -> None:
+        """Goes with the answer."""
+        self.answer.initial.extend(_packed(pairs))
+
+    def set_trailing_metadata(self, pairs: Sequence[tuple[str, str | bytes]]) -> None:
+        """Goes with the answer."""
+        self.answer.trailing.extend(_packed(pairs))
+
+    def set_code(self, code: grpc.StatusCode) -> None:
+        """The status."""
+        number: int = code.value[0]
+        self.answer.code = number
+
+    def set_details(self, details: str) -> None:
+        """What the status says."""
+        self.answer.details = details
+
+
+class CarrierServicer(carrier_pb2_grpc.CarrierInternalServicer):
+    """Makes the calls that come over a stream, each as a task of its own, and answers them as they end.
+
+    Args:
+        handlers: Unary RPCs by wire name.
+    """
+
+    def __init__(self, handlers: Mapping[str, Handle]) -> None:
+        self._handlers = handlers
+        self._streams: set[_Stream] = set()
+        self._is_draining = False
+
+    async def Carry(self, requests: AsyncIterator[pb.CarryRequest], context: Any) -> AsyncIterator[pb.CarryResponse]:
+        stream = _Stream(self._handlers, is_draining=self._is_draining)
+        self._streams.add(stream)
+        reading = asyncio.create_task(stream.read(requests))
+        try:
+            async for answers in stream.answers():
+                yield pb.CarryResponse(answers=answers)
+        finally:
+            self._streams.discard(stream)
+            reading.cancel()
+            await asyncio.gather(reading, stream.cancel(), return_exceptions=True)
+
+    def drain(self) -> None:
+        """From now on no call is begun, and streams end with their last answers. A caller makes what was not begun elsewhere."""
+        self._is_draining = True
+        for stream in self._streams:
+            stream.drain()
+
+
+class _Stream:
+    """The calls of one stream."""
+
+    def __init__(self, handlers: Mapping[str, Handle], *, is_draining: bool) -> None:
+        self._handlers = handlers
+        self._is_draining = is_draining
+        self._calls: dict[int, asyncio.Task[None]] = {}
+        self._ended: list[pb.Answer] = []
+        self._something = asyncio.Event()
+        self._is_over = False
+
+    async def read(self, requests: AsyncIterator[pb.CarryRequest]) -> None:
+        """Begins and cancels calls as they come, until the caller has no more."""
+        try:
+            async for request in requests:
+                for call in request.calls:
+                    self._begin(call)
+                for number in request.cancelled:
+                    if task := self._calls.get(number):
+                        task.cancel()
+        finally:
+            self._is_over = True
+            self._something.set()
+
+    async def answers(self) -> AsyncIterator[list[pb.Answer]]:
+        """What has ended since the last; ends when nothing can come any more."""
+        while True:
+            await self._something.wait()
+            self._something.clear()
+            if self._ended:
+                ended, self._ended = self._ended, []
+                yield ended
+            if not self._calls and not self._ended and (self._is_over or self._is_draining):
+                return
+
+    def drain(self) -> None:
+        """Begins nothing more."""
+        self._is_draining = True
+        self._something.set()
+
+    async def cancel(self) -> None:
+        """Cancels what runs, and returns when it has ended."""
+        for task in self._calls.values():
+            task.cancel()
+        await asyncio.gather(*self._calls.values(), return_exceptions=True)
+
+    def _begin(self, call: pb.Call) -> None:
+        task = asyncio.create_task(self._make(call))
+        self._calls[call.number] = task
+
+    async def _make(self, call: pb.Call) -> None:
+        context = Context(call)
+        try:
+            handle = self._handlers.get(call.method)
+            if self._is_draining:
+                set_status(context, Unavailable("the service is stopping; try again", reason="STOPPING", retry_after=1), "")
+            elif handle is None:
+                set_status(context, Unimplemented("Method not found!"), "")
+            else:
+                context.answer.message = await handle(call.message, context) or b""
+        except Exception as error:
+            # Around the handler nothing should be left to fail; a caller hears of it all the same.
+            set_status(context, shown(error, method=call.method), "")
+        finally:
+            del self._calls[call.number]
+            self._something.set()
+        self._ended.append(context.answer)
+
+
+def _written(handle: Callable[[bytes, Any], Awaitable[Any]], write: Callable[[Any], bytes]) -> Handle:
+    async def written(message: bytes, context: Any) -> bytes | None:
+        answer = await handle(message, context)
+        return None if answer is None else write(answer)
+
+    return written
+
+
+def _packed(pairs: Sequence[tuple[str, str | bytes]]) -> list[pb.Metadata]:
+    return [pb.Metadata(key=key, value=value.encode() if isinstance(value, str) else value) for key, value in pairs]

@@ -1,0 +1,203 @@
+"""Calls that are carried mean what they mean by themselves."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import pytest
+import pytest_asyncio
+from kiln.carrier.v1 import carrier_pb2
+from kiln.registry.v1 import registry_pb2, registry_pb2_grpc
+
+from libs.common import status
+from libs.common.carried import CarrierServicer
+from libs.common.carrier import Answer, Carrier
+from libs.common.errors import InvalidArgument
+from libs.common.server import Server, start_server
+from libs.local.__main__ import free_ports
+from tests.support.waiting import until
+
+GET = "/kiln.registry.v1.Registry/GetFunction"
+RegistryServicer: Any = registry_pb2_grpc.RegistryServicer
+
+
+class Registry(RegistryServicer):  # type: ignore[misc]
+    """Answers `GetFunction` with the id that it is asked for; those that begin with `slow` not before they may."""
+
+    def __init__(self) -> None:
+        self.may_answer = asyncio.Event()
+        self.began: list[str] = []
+        self.cancelled: list[str] = []
+
+    async def GetFunction(self, request: Any, context: Any) -> registry_pb2.Function:  # noqa: N802 - gRPC's name
+        self.began.append(request.id)
+        if request.id == "bad":
+            raise InvalidArgument.of("id", "is bad", reason="BAD_ID")
+        if request.id.startswith("slow"):
+            try:
+                await self.may_answer.wait()
+            except asyncio.CancelledError:
+                self.cancelled.append(request.id)
+                raise
+        return registry_pb2.Function(id=request.id)
+
+
+@dataclass
+class Carried:
+    """A server, and a carrier to it."""
+
+    registry: Registry
+    server: Server
+    channel: grpc.aio.Channel
+    carrier: Carrier
+
+    async def call(self, identity: str, *, seconds: float = 10, method: str = GET) -> Answer:
+        message = registry_pb2.GetFunctionRequest(id=identity).SerializeToString()
+        return await self.carrier.call(method, message, seconds=seconds, metadata=[("x-request-id", f"request-{identity}")])
+
+    async def get(self, identity: str, **more: Any) -> str:
+        return registry_pb2.Function.FromString((await self.call(identity, **more)).message).id
+
+    async def refusal(self, identity: str, **more: Any) -> grpc.aio.AioRpcError:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await self.call(identity, **more)
+        return caught.value
+
+
+@pytest_asyncio.fixture
+async def carried() -> AsyncIterator[Carried]:
+    """A server that takes four calls at once."""
+    registry, address = Registry(), f"127.0.0.1:{free_ports(1)[0]}"
+    server = await start_server(
+        address, [lambda server: registry_pb2_grpc.add_RegistryServicer_to_server(registry, server)], services=[], max_concurrent=4
+    )
+    async with grpc.aio.insecure_channel(address) as channel:
+        carrier = Carrier(channel)
+        yield Carried(registry, server, channel, carrier)
+        await carrier.close()
+    await server.stop(0)
+
+
+async def test_an_answer_comes_with_its_metadata(carried: Carried) -> None:
+    answer = await carried.call("one")
+
+    assert registry_pb2.Function.FromString(answer.message).id == "one"
+    assert ("x-request-id", "request-one") in answer.initial
+
+
+async def test_a_refusal_is_the_same_as_without_a_carrier(carried: Carried) -> None:
+    alone = registry_pb2_grpc.RegistryStub(carried.channel)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await alone.GetFunction(registry_pb2.GetFunctionRequest(id="bad"), metadata=(("x-request-id", "request-bad"),))
+
+    refusal = await carried.refusal("bad")
+
+    assert (refusal.code(), refusal.details()) == (caught.value.code(), caught.value.details())
+    assert list(refusal.trailing_metadata()) == list(caught.value.trailing_metadata())
+
+
+async def test_a_slow_call_keeps_no_other_waiting(carried: Carried) -> None:
+    slow = asyncio.create_task(carried.get("slow"))
+
+    assert [await carried.get(f"quick-{number}") for number in range(3)] == ["quick-0", "quick-1", "quick-2"]
+
+    assert not slow.done()
+    carried.registry.may_answer.set()
+    assert await slow == "slow"
+
+
+async def test_calls_that_come_together_travel_together(carried: Carried, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    plain = Carrier._next
+
+    def counted(carrier: Carrier) -> carrier_pb2.CarryRequest:
+        request = plain(carrier)
+        sizes.append(len(request.calls))
+        return request
+
+    monkeypatch.setattr(Carrier, "_next", counted)
+
+    await asyncio.gather(*(carried.call(str(number)) for number in range(4)))
+
+    assert sum(sizes) == 4
+    assert len(sizes) < 4
+
+
+async def test_a_caller_that_goes_away_ends_its_call(carried: Carried) -> None:
+    slow = asyncio.create_task(carried.get("slow"))
+    await until(lambda: carried.registry.began == ["slow"])
+
+    slow.cancel()
+
+    await until(lambda: carried.registry.cancelled == ["slow"])
+
+
+async def test_a_deadline_that_passes_is_told_and_ends_the_call(carried: Carried) -> None:
+    refusal = await carried.refusal("slow", seconds=0.2)
+
+    assert refusal.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    await until(lambda: carried.registry.cancelled == ["slow"])
+
+
+async def test_carried_calls_count_as_calls(carried: Carried) -> None:
+    slow = [asyncio.create_task(carried.get(f"slow-{number}")) for number in range(4)]
+    await until(lambda: len(carried.registry.began) == 4)
+
+    refusal = await carried.refusal("one too many")
+
+    assert status.from_rpc_error(refusal).reason == "TOO_MANY_CALLS"
+    carried.registry.may_answer.set()
+    assert len(await asyncio.gather(*slow)) == 4
+
+
+async def test_what_is_no_message_and_what_is_no_rpc_are_told(carried: Carried) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as malformed:
+        await carried.carrier.call(GET, b"\xff\xff", seconds=5, metadata=[])
+    unknown = await carried.refusal("one", method="/kiln.registry.v1.Registry/DoesNotExist")
+
+    assert malformed.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert unknown.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_a_server_that_stops_ends_what_it_has_begun_and_begins_nothing(carried: Carried) -> None:
+    slow = asyncio.create_task(carried.get("slow"))
+    await until(lambda: carried.registry.began == ["slow"])
+
+    stopping = asyncio.create_task(carried.server.stop(10))
+    await asyncio.sleep(0.1)
+    refusal = await carried.refusal("late")
+    carried.registry.may_answer.set()
+
+    assert status.from_rpc_error(refusal).reason == "STOPPING"
+    assert await slow == "slow"
+    await asyncio.wait_for(stopping, 5)
+    assert carried.registry.began == ["slow"]
+
+
+async def test_a_stream_that_breaks_fails_its_calls_and_the_next_opens_another(carried: Carried) -> None:
+    slow = asyncio.create_task(carried.call("slow"))
+    await until(lambda: carried.registry.began == ["slow"])
+
+    for stream in list(_streams(carried.server)):
+        stream.drain()
+        await stream.cancel()
+
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await slow
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert await carried.get("again") == "again"
+
+
+def _streams(server: Server) -> Any:
+    carrier: CarrierServicer = server._carrier
+    return carrier._streams
+
+
+async def test_a_server_that_is_gone_is_told_as_such(carried: Carried) -> None:
+    await carried.server.stop(0)
+
+    refusal = await carried.refusal("one", seconds=2)
+
+    assert refusal.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
