@@ -5,6 +5,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, C
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, TypeVar
 
+from google.rpc import status_pb2
 from kiln.executor.v1 import executor_pb2 as pb
 
 from libs.common import request, status
@@ -12,7 +13,7 @@ from libs.common.channel import MAX_MESSAGE_BYTES
 from libs.common.errors import KilnError, ResourceExhausted
 from libs.common.interceptors import shown
 
-# What a batch answers at most; the rest of a message is for the errors of a thousand inputs.
+# What a batch answers at most; the rest of a message is for the refusals of a thousand inputs.
 MAX_ANSWER_BYTES: Final = MAX_MESSAGE_BYTES - (1 << 20)
 
 G = TypeVar("G")
@@ -55,12 +56,24 @@ async def in_order(
         runs.put_nowait(None)
 
 
-async def result_of(call: Awaitable[pb.Execution]) -> pb.ExecutionResult:
-    """What came of one of several calls: an error stands in its place, and hurts no other."""
+async def answer_of(call: Awaitable[pb.Execution]) -> pb.Execution:
+    """What one of several calls is answered with: one that is refused has its refusal in its place, and hurts no other."""
     try:
-        return pb.ExecutionResult(execution=await call)
+        return await call
     except Exception as error:
-        return _refusal(shown(error))
+        return _refused(shown(error))
+
+
+def only_named(execution: pb.Execution, why: KilnError) -> pb.Execution:
+    """A run of which no more can be told than which it is and how it ended, and why that is so."""
+    return pb.Execution(
+        id=execution.id,
+        function_id=execution.function_id,
+        function_name=execution.function_name,
+        function_version=execution.function_version,
+        status=execution.status,
+        refusal=_refusal(why),
+    )
 
 
 class AnswerRoom:
@@ -70,15 +83,15 @@ class AnswerRoom:
         self._most = most_bytes
         self._left = most_bytes
 
-    def fitted(self, result: pb.ExecutionResult) -> pb.ExecutionResult:
-        """The result, or where it no longer fits the error that leads to it."""
-        if not result.HasField("execution"):
-            return result
-        size = result.ByteSize()
+    def fitted(self, answer: pb.Execution) -> pb.Execution:
+        """The answer, or where it no longer fits what leads to the run."""
+        if answer.HasField("refusal"):
+            return answer
+        size = answer.ByteSize()
         if size > self._left:
-            return _refusal(self._too_large(result.execution))
+            return only_named(answer, self._too_large(answer))
         self._left -= size
-        return result
+        return answer
 
     def _too_large(self, execution: pb.Execution) -> KilnError:
         return ResourceExhausted(
@@ -126,5 +139,10 @@ async def _first_error() -> AsyncIterator[None]:
         raise first from None
 
 
-def _refusal(error: KilnError) -> pb.ExecutionResult:
-    return pb.ExecutionResult(error=status.to_proto(error, request.request_id.get()))
+def _refused(error: KilnError) -> pb.Execution:
+    """What stands in the place of a run that there is not: failed, so that whoever reads nothing but the status is right."""
+    return pb.Execution(status=pb.Execution.FAILED, error_message=error.message, refusal=_refusal(error))
+
+
+def _refusal(error: KilnError) -> status_pb2.Status:
+    return status.to_proto(error, request.request_id.get())

@@ -11,12 +11,12 @@ from kiln.executor.v1 import executor_pb2 as pb
 from kiln.executor.v1 import executor_pb2_grpc
 
 from libs.common import request as current
-from libs.common.errors import InvalidArgument
+from libs.common.errors import FailedPrecondition, InvalidArgument
 from libs.common.ids import parse_uuid, uuid7
 from libs.common.pages import page_of
 from services.executor.execution import Durability, Execution
 from services.executor.executions import Executions, Request
-from services.executor.many import AnswerRoom, Streams, in_order, result_of, side_by_side
+from services.executor.many import AnswerRoom, Streams, answer_of, in_order, only_named, side_by_side
 from services.executor.payload import AnyCall, Given, answer_form, as_text, as_value, given_inputs, given_text
 from services.executor.repository import Filter
 
@@ -39,14 +39,14 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServicer):
 
         async def run(given: Given) -> pb.Execution:
             call = _call(request, as_text(given), uuid7())
-            return answer_to_proto(await self._executions.execute_in_turn(call, target), form)
+            return _one_of_many(await self._executions.execute_in_turn(call, target), form)
 
         room = AnswerRoom()
 
-        async def result(given: Given) -> pb.ExecutionResult:
-            return room.fitted(await result_of(run(given)))
+        async def answer(given: Given) -> pb.Execution:
+            return room.fitted(await answer_of(run(given)))
 
-        return pb.ExecuteBatchResponse(results=await side_by_side(inputs, result, self._executions.most_of_many))
+        return pb.ExecuteBatchResponse(executions=await side_by_side(inputs, answer, self._executions.most_of_many))
 
     # It writes through the context instead of giving an iterator, so that what ends the call ends what runs for it, too.
     async def ExecuteStream(  # type: ignore[override]
@@ -54,14 +54,14 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServicer):
     ) -> None:
         async def run(request: pb.ExecuteStreamRequest) -> pb.Execution:
             call = _call(request, given_text(request), uuid7())
-            return answer_to_proto(await self._executions.execute_in_turn(call), answer_form(request))
+            return _one_of_many(await self._executions.execute_in_turn(call), answer_form(request))
 
-        async def result(request: pb.ExecuteStreamRequest) -> pb.ExecutionResult:
-            return await result_of(run(request))
+        async def answer(request: pb.ExecuteStreamRequest) -> pb.Execution:
+            return await answer_of(run(request))
 
         with self._streams.opened():
             # Twice as many as run at once, so that one that lasts does not keep those behind it from running.
-            await in_order(request_iterator, result, context.write, self._executions.most_of_many * 2)
+            await in_order(request_iterator, answer, context.write, self._executions.most_of_many * 2)
 
     async def ListExecutions(self, request: pb.ListExecutionsRequest, context: Any) -> pb.ListExecutionsResponse:
         wanted = Filter(
@@ -86,6 +86,14 @@ def answer_to_proto(execution: Execution, form: "pb.PayloadForm | int") -> pb.Ex
     answer = execution_to_proto(execution, form)
     answer.ClearField("given")
     return answer
+
+
+def _one_of_many(execution: Execution, form: "pb.PayloadForm | int") -> pb.Execution:
+    """A run as the caller of many is told of it: one that does not fit into the form has run all the same, and keeps its id and status."""
+    try:
+        return answer_to_proto(execution, form)
+    except FailedPrecondition as unfit:
+        return only_named(answer_to_proto(execution, pb.TEXT), unfit)
 
 
 def execution_to_proto(execution: Execution, form: "pb.PayloadForm | int") -> pb.Execution:

@@ -50,16 +50,16 @@ async def stub(many: Platform) -> AsyncIterator[Any]:
 
 
 def batch(platform: Platform, name: str, inputs: str, **more: Any) -> list[dict[str, Any]]:
-    """What came of each input of a batch; the inputs are JSON text."""
+    """The executions that a batch is answered with; the inputs are JSON text."""
     body = "".join([f'{{"inputs": {inputs}', *(f', "{key}": {json.dumps(value)}' for key, value in more.items()), "}"])
     answer = platform.http.post(f"/functions/{name}/executeBatch", content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 200, answer.text
-    results: list[dict[str, Any]] = answer.json()["results"]
-    return results
+    executions: list[dict[str, Any]] = answer.json()["executions"]
+    return executions
 
 
-def outputs(results: list[dict[str, Any]]) -> list[Any]:
-    return [result["execution"]["output"] for result in results]
+def outputs(executions: list[dict[str, Any]]) -> list[Any]:
+    return [execution["output"] for execution in executions]
 
 
 def history(platform: Platform, name: str, **wanted: Any) -> list[dict[str, Any]]:
@@ -73,19 +73,18 @@ def history(platform: Platform, name: str, **wanted: Any) -> list[dict[str, Any]
 # Batches
 
 
-def test_results_are_in_the_order_of_the_inputs_whatever_ends_first_and_each_is_in_the_history(many: Platform) -> None:
+def test_executions_are_in_the_order_of_the_inputs_whatever_ends_first_and_each_is_in_the_history(many: Platform) -> None:
     inputs = [600, 0, 300, 1, 200, 2, 400, 3, 100, *range(4, 20)]
 
-    results = batch(many, "waits", json.dumps(inputs))
+    executions = batch(many, "waits", json.dumps(inputs))
 
-    assert outputs(results) == inputs
+    assert outputs(executions) == inputs
     kept = {one["id"]: one for one in history(many, "waits")}
-    for value, result in zip(inputs, results, strict=True):
-        execution = result["execution"]
-        assert "input" not in execution
+    for value, execution in zip(inputs, executions, strict=True):
+        assert not {"input", "refusal"} & execution.keys()
         assert kept[execution["id"]] == {**execution, "input": value}
         assert execution["status"] == "COMPLETED"
-    assert len({result["execution"]["id"] for result in results}) == len(inputs)
+    assert len({execution["id"] for execution in executions}) == len(inputs)
 
 
 def test_inputs_pass_as_they_are(many: Platform) -> None:
@@ -104,27 +103,29 @@ def test_every_input_gets_a_fresh_sandbox(many: Platform) -> None:
     assert outputs(batch(many, "counter", json.dumps([0] * 30))) == [1] * 30
 
 
-def test_an_input_that_cannot_be_taken_has_an_error_in_its_place_and_hurts_no_other(many: Platform) -> None:
+def test_an_input_that_cannot_be_taken_has_a_refusal_in_its_place_and_hurts_no_other(many: Platform) -> None:
     before = len(history(many, "echo"))
 
-    results = batch(many, "echo", f'[1, {DEEP}, 2, "{"x" * (1 << 20)}", 3]')
+    executions = batch(many, "echo", f'[1, {DEEP}, 2, "{"x" * (1 << 20)}", 3]')
 
-    taken = [result["execution"]["output"] if "execution" in result else None for result in results]
-    errors = [result["error"] for result in results if "error" in result]
-    assert taken == [1, None, 2, None, 3]
-    assert [(one["code"], one["status"], one["details"][0]["reason"]) for one in errors] == [
+    refused = [one for one in executions if "refusal" in one]
+    refusals = [one["refusal"] for one in refused]
+    assert [one.get("output") for one in executions] == [1, None, 2, None, 3]
+    assert refused == [executions[1], executions[3]]
+    assert [(one["id"], one["status"], one["errorMessage"]) for one in refused] == [("", "FAILED", one["message"]) for one in refusals]
+    assert [(one["code"], one["status"], one["details"][0]["reason"]) for one in refusals] == [
         (400, "INVALID_ARGUMENT", "INPUT_NOT_JSON"),
         (413, "RESOURCE_EXHAUSTED", "INPUT_TOO_LARGE"),
     ]
-    assert all(one["message"].startswith("input: ") for one in errors)
+    assert all(one["message"].startswith("input: ") for one in refusals)
     assert len(history(many, "echo")) == before + 3
 
 
-def test_a_fault_of_the_users_code_is_a_result_among_others(many: Platform) -> None:
-    results = batch(many, "divide", "[1, 0, 2]")
+def test_a_fault_of_the_users_code_is_a_run_among_others(many: Platform) -> None:
+    executions = batch(many, "divide", "[1, 0, 2]")
 
-    assert [result["execution"]["status"] for result in results] == ["COMPLETED", "FAILED", "COMPLETED"]
-    assert results[1]["execution"]["error"]["type"] == "TRAP"
+    assert [one["status"] for one in executions] == ["COMPLETED", "FAILED", "COMPLETED"]
+    assert (executions[1]["error"]["type"], "refusal" in executions[1]) == ("TRAP", False)
 
 
 def test_a_batch_runs_the_version_that_it_names(many: Platform) -> None:
@@ -169,20 +170,23 @@ def test_what_no_longer_fits_into_the_answer_has_run_and_is_in_the_history(many:
     source, _ = SOURCES["huge"]
     many.deploy("many-large", source, limits={"maxOutputBytes": 4 << 20, "memoryMb": 256})
 
-    results = batch(many, "many-large", json.dumps([0] * 8))
+    executions = batch(many, "many-large", json.dumps([0] * 8))
 
-    errors = [result["error"] for result in results if "error" in result]
-    assert 0 < len(errors) < 8
-    for error in errors:
-        assert (error["code"], error["details"][0]["reason"]) == (413, "ANSWER_TOO_LARGE")
-        identity = error["details"][0]["metadata"]["execution_id"]
-        assert len(many.http.get(f"/executions/{identity}").json()["output"]) == 3_000_000
+    untold = [one for one in executions if "refusal" in one]
+    assert 0 < len(untold) < 8
+    for one in untold:
+        refusal = one["refusal"]
+        assert (refusal["code"], refusal["details"][0]["reason"]) == (413, "ANSWER_TOO_LARGE")
+        assert refusal["details"][0]["metadata"]["execution_id"] == one["id"]
+        assert (one["functionName"], one["functionVersion"], one["status"], "output" in one) == ("many-large", 1, "COMPLETED", False)
+        kept = many.http.get(f"/executions/{one['id']}").json()
+        assert (len(kept["output"]), kept["functionId"], "refusal" in kept) == (3_000_000, one["functionId"], False)
 
 
 def test_a_batch_of_a_function_that_runs_once_at_a_time_waits_and_is_not_refused(many: Platform) -> None:
-    results = batch(many, "waits-alone", json.dumps([50] * 10))
+    executions = batch(many, "waits-alone", json.dumps([50] * 10))
 
-    assert outputs(results) == [50] * 10
+    assert outputs(executions) == [50] * 10
     runs = sorted(history(many, "waits-alone"), key=lambda one: str(one["startedAt"]))
     assert all(str(before["completedAt"]) <= str(after["startedAt"]) for before, after in pairwise(runs))
 
@@ -222,11 +226,11 @@ async def test_a_batch_in_grpc_takes_values_and_texts_and_answers_in_their_form(
     handy = await stub.ExecuteBatch(pb.ExecuteBatchRequest(id="echo", inputs=values), timeout=30)
     asked = await stub.ExecuteBatch(pb.ExecuteBatchRequest(id="echo", inputs=values, payload_form=pb.TEXT), timeout=30)
 
-    assert [one.WhichOneof("result") for one in texts.results] == ["execution", "error", "execution"]
-    assert [one.execution.output_text for one in texts.results] == [b"1.10", b"", b'{"b":1,"a":2}']
-    assert [one.execution.output for one in handy.results] == values
-    assert [one.execution.output_text for one in asked.results] == [b"7", b"true"]
-    assert all(one.execution.WhichOneof("given") is None for one in [*texts.results, *handy.results])
+    assert [one.HasField("refusal") for one in texts.executions] == [False, True, False]
+    assert [one.output_text for one in texts.executions] == [b"1.10", b"", b'{"b":1,"a":2}']
+    assert [one.output for one in handy.executions] == values
+    assert [one.output_text for one in asked.executions] == [b"7", b"true"]
+    assert all(one.WhichOneof("given") is None for one in [*texts.executions, *handy.executions])
     with pytest.raises(grpc.aio.AioRpcError, match="not some of each"):
         await stub.ExecuteBatch(pb.ExecuteBatchRequest(id="echo", inputs=values, input_texts=[b"1"]), timeout=30)
 
@@ -243,20 +247,20 @@ def request(name: str, text: str, **more: Any) -> pb.ExecuteStreamRequest:
     return pb.ExecuteStreamRequest(id=name, input_text=text.encode(), **more)
 
 
-def reason_of(result: pb.ExecutionResult) -> str:
+def reason_of(execution: pb.Execution) -> str:
     info = error_details_pb2.ErrorInfo()
-    assert any(detail.Unpack(info) for detail in result.error.details)
+    assert any(detail.Unpack(info) for detail in execution.refusal.details)
     return str(info.reason)
 
 
 async def test_a_stream_answers_in_the_order_of_its_requests_and_ends_with_them(many: Platform, stub: Any) -> None:
     texts = ["400", "0", "200", "1", "100", *map(str, range(2, 100))]
 
-    results = [one async for one in stub.ExecuteStream(asked(*(request("waits", text) for text in texts)), timeout=60)]
+    executions = [one async for one in stub.ExecuteStream(asked(*(request("waits", text) for text in texts)), timeout=60)]
 
-    assert [one.execution.output_text.decode() for one in results] == texts
+    assert [one.output_text.decode() for one in executions] == texts
     kept = {one["id"]: one["input"] for one in history(many, "waits")}
-    assert [str(kept[one.execution.id]) for one in results] == texts
+    assert [str(kept[one.id]) for one in executions] == texts
 
 
 async def test_a_request_that_cannot_be_taken_is_answered_alone_and_the_stream_goes_on(many: Platform, stub: Any) -> None:
@@ -270,13 +274,14 @@ async def test_a_request_that_cannot_be_taken_is_answered_alone_and_the_stream_g
         request("trap", "5"),
     ]
 
-    results = [one async for one in stub.ExecuteStream(asked(*requests), timeout=60)]
+    executions = [one async for one in stub.ExecuteStream(asked(*requests), timeout=60)]
 
-    assert [one.WhichOneof("result") for one in results] == ["execution", "error", "error", "error", *["execution"] * 3]
-    assert [reason_of(one) for one in results[1:4]] == ["INPUT_NOT_JSON", "FUNCTION_NOT_FOUND", "VERSION_NOT_FOUND"]
-    assert [one.execution.output_text for one in (results[0], results[4])] == [b"1", b"1"]
-    assert results[5].execution.output.struct_value == struct_pb2.Struct()
-    assert results[6].execution.error.type == pb.ExecutionError.TRAP
+    assert [one.HasField("refusal") for one in executions] == [False, True, True, True, *[False] * 3]
+    assert [reason_of(one) for one in executions[1:4]] == ["INPUT_NOT_JSON", "FUNCTION_NOT_FOUND", "VERSION_NOT_FOUND"]
+    assert [(one.id, one.status) for one in executions[1:4]] == [("", pb.Execution.FAILED)] * 3
+    assert [one.output_text for one in (executions[0], executions[4])] == [b"1", b"1"]
+    assert executions[5].output.struct_value == struct_pb2.Struct()
+    assert executions[6].error.type == pb.ExecutionError.TRAP
 
 
 async def test_a_stream_stays_open_and_answers_what_is_asked_meanwhile(stub: Any) -> None:
@@ -284,7 +289,7 @@ async def test_a_stream_stays_open_and_answers_what_is_asked_meanwhile(stub: Any
 
     for number in range(5):
         await stream.write(request("counter", str(number)))
-        assert (await asyncio.wait_for(stream.read(), 30)).execution.output_text == b"1"
+        assert (await asyncio.wait_for(stream.read(), 30)).output_text == b"1"
         await asyncio.sleep(0.1)
     await stream.done_writing()
 
@@ -302,10 +307,10 @@ async def test_a_stream_takes_no_more_than_it_can_work_on(many: Platform, stub: 
     begun = len(history(many, "slow-reader"))
 
     await stream.done_writing()
-    results = [one async for one in stream]
+    executions = [one async for one in stream]
 
     assert begun == 2 * AT_ONCE
-    assert len(results) == 201
+    assert len(executions) == 201
 
 
 async def test_a_stream_that_is_cancelled_stops_what_runs_for_it(many: Platform, stub: Any) -> None:
@@ -338,11 +343,11 @@ def grpcurl(platform: Platform, method: str, data: str) -> Iterator[Any]:
 def test_grpcurl_sends_a_batch(many: Platform) -> None:
     (answer,) = grpcurl(many, "ExecuteBatch", '{"id": "echo", "inputs": [1, {"a": [true]}, "x"]}')
 
-    assert outputs(answer["results"]) == [1, {"a": [True]}, "x"]
+    assert outputs(answer["executions"]) == [1, {"a": [True]}, "x"]
 
 
 def test_grpcurl_sends_a_stream(many: Platform) -> None:
     answers = list(grpcurl(many, "ExecuteStream", '{"id": "waits", "input": 200} {"id": "nobody"} {"id": "waits", "input": 0}'))
 
-    assert [answers[0]["execution"]["output"], answers[2]["execution"]["output"]] == [200, 0]
-    assert answers[1]["error"]["code"] == grpc.StatusCode.NOT_FOUND.value[0]
+    assert [answers[0]["output"], answers[2]["output"]] == [200, 0]
+    assert answers[1]["refusal"]["code"] == grpc.StatusCode.NOT_FOUND.value[0]

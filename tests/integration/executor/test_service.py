@@ -399,18 +399,33 @@ async def test_a_batch_waits_for_its_turn_where_a_single_call_is_refused(executo
     answer = await batch
 
     assert not done
-    assert [one.execution.output_text for one in answer.results] == [b"0", b"1", b"2", b"3", b"4"]
-    assert [one.id for one in (await executor.list(echo.id)).executions][:5] == [one.execution.id for one in reversed(answer.results)]
+    assert [one.output_text for one in answer.executions] == [b"0", b"1", b"2", b"3", b"4"]
+    assert [one.id for one in (await executor.list(echo.id)).executions][:5] == [one.id for one in reversed(answer.executions)]
 
 
-async def test_a_bad_input_of_a_batch_has_its_error_alone_and_is_no_run(executor: Executor, told: Registry) -> None:
+async def test_a_bad_input_of_a_batch_has_its_refusal_alone_and_is_no_run(executor: Executor, told: Registry) -> None:
     echo = await deployed(told, ECHO.wasm)
 
     answer = await executor.batch(echo.id, "1", "{", "[" * 513 + "]" * 513, "2")
 
-    assert [one.execution.output_text for one in answer.results] == [b"1", b"", b"", b"2"]
-    assert [type(from_proto(one.error)) for one in answer.results[1:3]] == [InvalidArgument] * 2
+    assert [one.output_text for one in answer.executions] == [b"1", b"", b"", b"2"]
+    assert [one.HasField("refusal") for one in answer.executions] == [False, True, True, False]
+    assert [type(from_proto(one.refusal)) for one in answer.executions[1:3]] == [InvalidArgument] * 2
+    assert [(one.id, one.status) for one in answer.executions[1:3]] == [("", pb.Execution.FAILED)] * 2
+    assert all(one.error_message == one.refusal.message for one in answer.executions[1:3])
     assert len((await executor.list(echo.id)).executions) == 2
+
+
+async def test_an_output_of_a_batch_that_is_no_value_has_run_and_says_so(executor: Executor, told: Registry) -> None:
+    echo = await deployed(told, ECHO.wasm)
+
+    answer = await executor.batch(echo.id, "1", "[" * 100 + "]" * 100, payload_form=pb.VALUE)
+
+    fits, unfit = answer.executions
+    kept = {one.id: one for one in (await executor.list(echo.id)).executions}
+    assert (fits.output, fits.HasField("refusal")) == (Value(number_value=1), False)
+    assert (unfit.status, from_proto(unfit.refusal).reason) == (pb.Execution.COMPLETED, "UNFIT_FOR_VALUE")
+    assert kept[unfit.id].output_text == b"[" * 100 + b"]" * 100
 
 
 async def test_a_batch_as_a_whole_is_refused_for_what_is_wrong_with_all_of_it(executor: Executor, told: Registry) -> None:
@@ -447,7 +462,7 @@ async def test_a_stream_answers_in_order_and_so_many_may_be_open(executor: Execu
     stream: Any = executor.stub.ExecuteStream()
     for text in (b"1", b"{", b"2"):
         await stream.write(pb.ExecuteStreamRequest(id=echo.id, input_text=text))
-    results = [await stream.read() for _ in range(3)]
+    answers = [await stream.read() for _ in range(3)]
 
     with pytest.raises(grpc.aio.AioRpcError) as refusal:
         await executor.stub.ExecuteStream().read()
@@ -456,11 +471,11 @@ async def test_a_stream_answers_in_order_and_so_many_may_be_open(executor: Execu
     again: Any = executor.stub.ExecuteStream()
     await again.write(pb.ExecuteStreamRequest(id=echo.id, input_text=b"3"))
 
-    assert [one.WhichOneof("result") for one in results] == ["execution", "error", "execution"], results
-    assert [results[index].execution.output_text for index in (0, 2)] == [b"1", b"2"]
+    assert [one.HasField("refusal") for one in answers] == [False, True, False], answers
+    assert [answers[index].output_text for index in (0, 2)] == [b"1", b"2"]
     assert end is grpc.aio.EOF
     assert from_rpc_error(refusal.value).reason == "TOO_MANY_STREAMS"
-    assert (await again.read()).execution.output_text == b"3"
+    assert (await again.read()).output_text == b"3"
     again.cancel()
 
 

@@ -23,9 +23,9 @@ async def stub(gateway: Gateway) -> AsyncIterator[Any]:
         yield executor_pb2_grpc.ExecutorStub(channel)
 
 
-def echo(requests: Iterator[pb.ExecuteStreamRequest], _: Any) -> Iterator[pb.ExecutionResult]:
+def echo(requests: Iterator[pb.ExecuteStreamRequest], _: Any) -> Iterator[pb.Execution]:
     for request in requests:
-        yield pb.ExecutionResult(execution=pb.Execution(output_text=request.input_text))
+        yield pb.Execution(output_text=request.input_text)
 
 
 async def test_messages_pass_both_ways_while_the_stream_is_open_and_it_ends_when_the_caller_does(gateway: Gateway, stub: Any) -> None:
@@ -34,7 +34,7 @@ async def test_messages_pass_both_ways_while_the_stream_is_open_and_it_ends_when
 
     for number in range(20):
         await stream.write(pb.ExecuteStreamRequest(id="a", input_text=str(number).encode()))
-        assert (await asyncio.wait_for(stream.read(), 10)).execution.output_text == str(number).encode()
+        assert (await asyncio.wait_for(stream.read(), 10)).output_text == str(number).encode()
     await stream.done_writing()
 
     assert await asyncio.wait_for(stream.read(), 10) is grpc.aio.EOF
@@ -53,9 +53,9 @@ async def test_a_refusal_of_a_stream_comes_through_with_its_details(gateway: Gat
 async def test_a_stream_that_its_caller_cancels_is_cancelled_behind_the_door(gateway: Gateway, stub: Any) -> None:
     ended = threading.Event()
 
-    def hang(requests: Iterator[pb.ExecuteStreamRequest], context: grpc.ServicerContext) -> Iterator[pb.ExecutionResult]:
+    def hang(requests: Iterator[pb.ExecuteStreamRequest], context: grpc.ServicerContext) -> Iterator[pb.Execution]:
         context.add_callback(ended.set)
-        yield pb.ExecutionResult()
+        yield pb.Execution()
         ended.wait(20)
 
     gateway.services.on("ExecuteStream", hang)

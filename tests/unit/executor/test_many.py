@@ -7,8 +7,10 @@ import pytest
 from google.rpc import error_details_pb2
 from kiln.executor.v1 import executor_pb2 as pb
 
+from libs.common import request
+from libs.common.channel import MAX_MESSAGE_BYTES
 from libs.common.errors import InvalidArgument, NotFound, ResourceExhausted
-from services.executor.many import AnswerRoom, Streams, in_order, result_of, side_by_side
+from services.executor.many import MAX_ANSWER_BYTES, AnswerRoom, Streams, answer_of, in_order, side_by_side
 from tests.support.waiting import until
 
 
@@ -199,42 +201,90 @@ async def test_a_stream_of_nothing_ends() -> None:
     await in_order(given([]), Work().run, Told().tell, 1)
 
 
-# Results
+# Answers
 
 
-async def test_an_error_stands_in_the_place_of_the_execution_with_its_details() -> None:
+async def test_a_refusal_stands_in_the_place_of_the_run_with_its_details_and_looks_failed() -> None:
     async def call() -> pb.Execution:
         raise NotFound("there is no such thing", reason="FUNCTION_NOT_FOUND")
 
-    result = await result_of(call())
+    answer = await answer_of(call())
 
     info = error_details_pb2.ErrorInfo()
-    assert (result.WhichOneof("result"), result.error.code, result.error.message) == ("error", 5, "there is no such thing")
-    assert result.error.details[0].Unpack(info)
+    assert (answer.id, answer.status, answer.error_message) == ("", pb.Execution.FAILED, "there is no such thing")
+    assert (answer.refusal.code, answer.refusal.message) == (5, "there is no such thing")
+    assert answer.refusal.details[0].Unpack(info)
     assert info.reason == "FUNCTION_NOT_FOUND"
+
+
+async def test_a_run_is_answered_as_it_is() -> None:
+    run = pb.Execution(id="e", status=pb.Execution.COMPLETED, output_text=b"1")
+
+    async def call() -> pb.Execution:
+        return run
+
+    answer = await answer_of(call())
+
+    assert answer == run
+    assert not answer.HasField("refusal")
 
 
 async def test_a_fault_of_the_platform_keeps_its_words_to_itself() -> None:
     async def call() -> pb.Execution:
         raise RuntimeError("the password is swordfish")
 
-    result = await result_of(call())
+    answer = await answer_of(call())
 
-    assert result.error.code == 13
-    assert "swordfish" not in str(result)
+    assert answer.refusal.code == 13
+    assert "swordfish" not in str(answer)
 
 
-def test_what_no_longer_fits_is_an_error_that_leads_to_the_execution_and_what_fits_goes_on() -> None:
-    large, small = (pb.ExecutionResult(execution=pb.Execution(id=name, output_text=b"x" * size)) for name, size in (("l", 900), ("s", 50)))
+def run(name: str, size: int) -> pb.Execution:
+    return pb.Execution(
+        id=name,
+        function_id="f",
+        function_name="echo",
+        function_version=3,
+        status=pb.Execution.COMPLETED,
+        output_text=b"x" * size,
+        logs=[pb.LogLine(message="said")],
+    )
+
+
+def test_what_no_longer_fits_has_a_refusal_that_leads_to_the_run_and_what_fits_goes_on() -> None:
+    large, small = run("l", 900), run("s", 20)
     room = AnswerRoom(1000)
 
     fitted = [room.fitted(one) for one in (large, large, small)]
 
     info = error_details_pb2.ErrorInfo()
     assert (fitted[0], fitted[2]) == (large, small)
-    assert "execution l has run" in fitted[1].error.message
-    assert fitted[1].error.details[0].Unpack(info)
+    assert "execution l has run" in fitted[1].refusal.message
+    assert fitted[1].refusal.details[0].Unpack(info)
     assert (info.reason, dict(info.metadata)) == ("ANSWER_TOO_LARGE", {"execution_id": "l"})
+
+
+def test_of_what_no_longer_fits_it_is_told_which_it_is_and_how_it_ended_and_nothing_else() -> None:
+    answer = AnswerRoom(10).fitted(run("l", 900))
+
+    answer.ClearField("refusal")
+    assert answer == pb.Execution(id="l", function_id="f", function_name="echo", function_version=3, status=pb.Execution.COMPLETED)
+
+
+async def test_a_thousand_refusals_fit_beside_what_is_answered_at_most() -> None:
+    whole = run("0" * 36, 900)
+    whole.function_id, whole.function_name = "0" * 36, "n" * 63
+    token = request.request_id.set("r" * 128)
+
+    async def call() -> pb.Execution:
+        raise InvalidArgument.of("input", "is no JSON: at byte 1048576 stands what none begins with", reason="INPUT_NOT_JSON")
+
+    try:
+        answers = [await answer_of(call()), AnswerRoom(10).fitted(whole)]
+    finally:
+        request.request_id.reset(token)
+
+    assert max(answer.ByteSize() for answer in answers) * 1000 < MAX_MESSAGE_BYTES - MAX_ANSWER_BYTES
 
 
 def test_streams_beyond_the_limit_are_refused_until_one_ends() -> None:

@@ -39,7 +39,7 @@ def test_payloads_of_a_list_are_a_list_of_anything() -> None:
 def test_an_error_is_described_once_wherever_it_stands() -> None:
     schemas = DOCUMENT["components"]["schemas"]
 
-    places = [schemas["Error"]["properties"]["error"], schemas["ExecutionResult"]["properties"]["error"]]
+    places = [schemas["Error"]["properties"]["error"], schemas["Execution"]["properties"]["refusal"]]
 
     assert {place["$ref"] for place in places} == {"#/components/schemas/Status"}
 

@@ -185,16 +185,16 @@ def test_an_answer_leaves_out_what_is_absent() -> None:
     found = orjson.loads(text)
     assert b'"output":{"b": 1.10, "a": 18446744073709551616}' in text
     assert (found["status"], found["createdAt"], found["logs"]) == ("COMPLETED", "2026-01-31T12:00:00.500Z", [])
-    assert not {"input", "error", "durationUs", "completedAt", "outputText"} & found.keys()
+    assert not {"input", "error", "refusal", "durationUs", "completedAt", "outputText"} & found.keys()
 
 
-def test_an_error_in_the_place_of_one_of_several_looks_like_the_answer_of_a_call_that_failed() -> None:
+def test_the_refusal_of_one_of_several_looks_like_the_answer_of_a_call_that_failed() -> None:
     refused = InvalidArgument.of("input", "is bad", reason="BAD_INPUT")
 
-    found = written(executor_pb2.ExecutionResult(error=to_proto(refused, "r1")))
+    found = written(executor_pb2.Execution(refusal=to_proto(refused, "r1")))["refusal"]
 
-    assert found == orjson.loads(answer_of(refused, "r1", {}).body)
-    assert (found["error"]["code"], found["error"]["status"], found["error"]["message"]) == (400, "INVALID_ARGUMENT", "input: is bad")
+    assert {"error": found} == orjson.loads(answer_of(refused, "r1", {}).body)
+    assert (found["code"], found["status"], found["message"]) == (400, "INVALID_ARGUMENT", "input: is bad")
 
 
 def test_an_enum_of_a_later_version_stays_a_number() -> None:

@@ -34,7 +34,7 @@ JOURNAL: Durability
 COMMIT: Durability
 
 class Execution(_message.Message):
-    __slots__ = ("id", "function_id", "function_name", "function_version", "status", "input", "input_text", "output", "output_text", "error_message", "error", "logs", "logs_truncated", "duration_us", "queue_us", "cold_start", "memory_peak_bytes", "request_id", "created_at", "started_at", "completed_at")
+    __slots__ = ("id", "function_id", "function_name", "function_version", "status", "input", "input_text", "output", "output_text", "error_message", "error", "logs", "logs_truncated", "duration_us", "queue_us", "cold_start", "memory_peak_bytes", "request_id", "created_at", "started_at", "completed_at", "refusal")
     class Status(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATUS_UNSPECIFIED: _ClassVar[Execution.Status]
@@ -68,6 +68,7 @@ class Execution(_message.Message):
     CREATED_AT_FIELD_NUMBER: _ClassVar[int]
     STARTED_AT_FIELD_NUMBER: _ClassVar[int]
     COMPLETED_AT_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
     id: str
     function_id: str
     function_name: str
@@ -89,7 +90,8 @@ class Execution(_message.Message):
     created_at: _timestamp_pb2.Timestamp
     started_at: _timestamp_pb2.Timestamp
     completed_at: _timestamp_pb2.Timestamp
-    def __init__(self, id: _Optional[str] = ..., function_id: _Optional[str] = ..., function_name: _Optional[str] = ..., function_version: _Optional[int] = ..., status: _Optional[_Union[Execution.Status, str]] = ..., input: _Optional[_Union[_struct_pb2.Value, _Mapping]] = ..., input_text: _Optional[bytes] = ..., output: _Optional[_Union[_struct_pb2.Value, _Mapping]] = ..., output_text: _Optional[bytes] = ..., error_message: _Optional[str] = ..., error: _Optional[_Union[ExecutionError, _Mapping]] = ..., logs: _Optional[_Iterable[_Union[LogLine, _Mapping]]] = ..., logs_truncated: _Optional[bool] = ..., duration_us: _Optional[int] = ..., queue_us: _Optional[int] = ..., cold_start: _Optional[bool] = ..., memory_peak_bytes: _Optional[int] = ..., request_id: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., completed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    refusal: _status_pb2.Status
+    def __init__(self, id: _Optional[str] = ..., function_id: _Optional[str] = ..., function_name: _Optional[str] = ..., function_version: _Optional[int] = ..., status: _Optional[_Union[Execution.Status, str]] = ..., input: _Optional[_Union[_struct_pb2.Value, _Mapping]] = ..., input_text: _Optional[bytes] = ..., output: _Optional[_Union[_struct_pb2.Value, _Mapping]] = ..., output_text: _Optional[bytes] = ..., error_message: _Optional[str] = ..., error: _Optional[_Union[ExecutionError, _Mapping]] = ..., logs: _Optional[_Iterable[_Union[LogLine, _Mapping]]] = ..., logs_truncated: _Optional[bool] = ..., duration_us: _Optional[int] = ..., queue_us: _Optional[int] = ..., cold_start: _Optional[bool] = ..., memory_peak_bytes: _Optional[int] = ..., request_id: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., completed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., refusal: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
 
 class ExecutionError(_message.Message):
     __slots__ = ("type", "message", "stack")
@@ -190,10 +192,10 @@ class ExecuteBatchRequest(_message.Message):
     def __init__(self, id: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[_struct_pb2.Value, _Mapping]]] = ..., input_texts: _Optional[_Iterable[bytes]] = ..., version: _Optional[int] = ..., payload_form: _Optional[_Union[PayloadForm, str]] = ..., durability: _Optional[_Union[Durability, str]] = ...) -> None: ...
 
 class ExecuteBatchResponse(_message.Message):
-    __slots__ = ("results",)
-    RESULTS_FIELD_NUMBER: _ClassVar[int]
-    results: _containers.RepeatedCompositeFieldContainer[ExecutionResult]
-    def __init__(self, results: _Optional[_Iterable[_Union[ExecutionResult, _Mapping]]] = ...) -> None: ...
+    __slots__ = ("executions",)
+    EXECUTIONS_FIELD_NUMBER: _ClassVar[int]
+    executions: _containers.RepeatedCompositeFieldContainer[Execution]
+    def __init__(self, executions: _Optional[_Iterable[_Union[Execution, _Mapping]]] = ...) -> None: ...
 
 class ExecuteStreamRequest(_message.Message):
     __slots__ = ("id", "input", "input_text", "version", "payload_form", "durability")
@@ -210,14 +212,6 @@ class ExecuteStreamRequest(_message.Message):
     payload_form: PayloadForm
     durability: Durability
     def __init__(self, id: _Optional[str] = ..., input: _Optional[_Union[_struct_pb2.Value, _Mapping]] = ..., input_text: _Optional[bytes] = ..., version: _Optional[int] = ..., payload_form: _Optional[_Union[PayloadForm, str]] = ..., durability: _Optional[_Union[Durability, str]] = ...) -> None: ...
-
-class ExecutionResult(_message.Message):
-    __slots__ = ("execution", "error")
-    EXECUTION_FIELD_NUMBER: _ClassVar[int]
-    ERROR_FIELD_NUMBER: _ClassVar[int]
-    execution: Execution
-    error: _status_pb2.Status
-    def __init__(self, execution: _Optional[_Union[Execution, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
 
 class ListExecutionsRequest(_message.Message):
     __slots__ = ("id", "page_size", "page_token", "status", "error_type", "version", "started_after", "started_before", "payload_form")

@@ -48,7 +48,7 @@ class ExecutorStub:
         self.ExecuteStream = channel.stream_stream(
                 '/kiln.executor.v1.Executor/ExecuteStream',
                 request_serializer=kiln_dot_executor_dot_v1_dot_executor__pb2.ExecuteStreamRequest.SerializeToString,
-                response_deserializer=kiln_dot_executor_dot_v1_dot_executor__pb2.ExecutionResult.FromString,
+                response_deserializer=kiln_dot_executor_dot_v1_dot_executor__pb2.Execution.FromString,
                 _registered_method=True)
         self.ListExecutions = channel.unary_unary(
                 '/kiln.executor.v1.Executor/ListExecutions',
@@ -83,25 +83,25 @@ class ExecutorServicer:
     def ExecuteBatch(self, request, context):
         """Runs a function once for each of several inputs and answers with what came of each, in the order of the inputs, once all are recorded.
         Each is an execution of its own, in a fresh sandbox and in the history; all run the same version. An input that cannot be taken has
-        an error in its place and hurts no other.
+        in its place an execution with a `refusal`, and hurts no other.
 
         So many run at once as the installation has workers for batches and `maxConcurrency` lets; the others wait for their turn and are not
         refused. When the caller goes away or the deadline passes, those that run are stopped and the others not begun.
 
         Errors: `NOT_FOUND` (function or version), `FAILED_PRECONDITION` (reason `NO_READY_VERSION`, `VERSION_NOT_READY` or
-        `VERSION_UNLOADABLE`), `INVALID_ARGUMENT` (no inputs; reason `TOO_MANY_INPUTS`), `UNAVAILABLE` (starting). In the place of an input:
-        `INVALID_ARGUMENT` and `RESOURCE_EXHAUSTED` as of `ExecuteFunction`, and `RESOURCE_EXHAUSTED` with reason `ANSWER_TOO_LARGE` when it
-        has run and what came of it no longer fits into the answer, of 15 MiB at most: the error tells the execution's id.
+        `VERSION_UNLOADABLE`), `INVALID_ARGUMENT` (no inputs; reason `TOO_MANY_INPUTS`), `UNAVAILABLE` (starting). As the `refusal` of an
+        input: `INVALID_ARGUMENT` and `RESOURCE_EXHAUSTED` as of `ExecuteFunction`, and `RESOURCE_EXHAUSTED` with reason `ANSWER_TOO_LARGE`
+        when it has run and what came of it no longer fits into the answer, of 15 MiB at most: the execution's id is there to read it by.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExecuteStream(self, request_iterator, context):
-        """Runs functions as requests arrive, side by side, and answers in the order of the requests: one result for each. It is `ExecuteBatch`
-        without an end: a request that cannot be taken has an error as its result and hurts no other, and those that run at once share the
-        workers for batches. While enough requests are unanswered no more are read. The stream stays open as long as the caller wants; when
-        the caller closes its side, what was asked is answered first. When it is cancelled, what runs is stopped.
+        """Runs functions as requests arrive, side by side, and answers in the order of the requests: one execution for each. It is
+        `ExecuteBatch` without an end: a request that cannot be taken is answered with a `refusal` and hurts no other, and those that run at
+        once share the workers for batches. While enough requests are unanswered no more are read. The stream stays open as long as the
+        caller wants; when the caller closes its side, what was asked is answered first. When it is cancelled, what runs is stopped.
 
         Only in gRPC. Errors: `INVALID_ARGUMENT` (a message that is none), `RESOURCE_EXHAUSTED` (reason `TOO_MANY_STREAMS`).
         """
@@ -144,7 +144,7 @@ def add_ExecutorServicer_to_server(servicer, server):
             'ExecuteStream': grpc.stream_stream_rpc_method_handler(
                     servicer.ExecuteStream,
                     request_deserializer=kiln_dot_executor_dot_v1_dot_executor__pb2.ExecuteStreamRequest.FromString,
-                    response_serializer=kiln_dot_executor_dot_v1_dot_executor__pb2.ExecutionResult.SerializeToString,
+                    response_serializer=kiln_dot_executor_dot_v1_dot_executor__pb2.Execution.SerializeToString,
             ),
             'ListExecutions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListExecutions,
@@ -238,7 +238,7 @@ class Executor:
             target,
             '/kiln.executor.v1.Executor/ExecuteStream',
             kiln_dot_executor_dot_v1_dot_executor__pb2.ExecuteStreamRequest.SerializeToString,
-            kiln_dot_executor_dot_v1_dot_executor__pb2.ExecutionResult.FromString,
+            kiln_dot_executor_dot_v1_dot_executor__pb2.Execution.FromString,
             options,
             channel_credentials,
             insecure,

@@ -46,21 +46,21 @@ class ExecutorStub:
     ExecuteBatch: _grpc.UnaryUnaryMultiCallable[_executor_pb2.ExecuteBatchRequest, _executor_pb2.ExecuteBatchResponse]
     """Runs a function once for each of several inputs and answers with what came of each, in the order of the inputs, once all are recorded.
     Each is an execution of its own, in a fresh sandbox and in the history; all run the same version. An input that cannot be taken has
-    an error in its place and hurts no other.
+    in its place an execution with a `refusal`, and hurts no other.
 
     So many run at once as the installation has workers for batches and `maxConcurrency` lets; the others wait for their turn and are not
     refused. When the caller goes away or the deadline passes, those that run are stopped and the others not begun.
 
     Errors: `NOT_FOUND` (function or version), `FAILED_PRECONDITION` (reason `NO_READY_VERSION`, `VERSION_NOT_READY` or
-    `VERSION_UNLOADABLE`), `INVALID_ARGUMENT` (no inputs; reason `TOO_MANY_INPUTS`), `UNAVAILABLE` (starting). In the place of an input:
-    `INVALID_ARGUMENT` and `RESOURCE_EXHAUSTED` as of `ExecuteFunction`, and `RESOURCE_EXHAUSTED` with reason `ANSWER_TOO_LARGE` when it
-    has run and what came of it no longer fits into the answer, of 15 MiB at most: the error tells the execution's id.
+    `VERSION_UNLOADABLE`), `INVALID_ARGUMENT` (no inputs; reason `TOO_MANY_INPUTS`), `UNAVAILABLE` (starting). As the `refusal` of an
+    input: `INVALID_ARGUMENT` and `RESOURCE_EXHAUSTED` as of `ExecuteFunction`, and `RESOURCE_EXHAUSTED` with reason `ANSWER_TOO_LARGE`
+    when it has run and what came of it no longer fits into the answer, of 15 MiB at most: the execution's id is there to read it by.
     """
-    ExecuteStream: _grpc.StreamStreamMultiCallable[_executor_pb2.ExecuteStreamRequest, _executor_pb2.ExecutionResult]
-    """Runs functions as requests arrive, side by side, and answers in the order of the requests: one result for each. It is `ExecuteBatch`
-    without an end: a request that cannot be taken has an error as its result and hurts no other, and those that run at once share the
-    workers for batches. While enough requests are unanswered no more are read. The stream stays open as long as the caller wants; when
-    the caller closes its side, what was asked is answered first. When it is cancelled, what runs is stopped.
+    ExecuteStream: _grpc.StreamStreamMultiCallable[_executor_pb2.ExecuteStreamRequest, _executor_pb2.Execution]
+    """Runs functions as requests arrive, side by side, and answers in the order of the requests: one execution for each. It is
+    `ExecuteBatch` without an end: a request that cannot be taken is answered with a `refusal` and hurts no other, and those that run at
+    once share the workers for batches. While enough requests are unanswered no more are read. The stream stays open as long as the
+    caller wants; when the caller closes its side, what was asked is answered first. When it is cancelled, what runs is stopped.
 
     Only in gRPC. Errors: `INVALID_ARGUMENT` (a message that is none), `RESOURCE_EXHAUSTED` (reason `TOO_MANY_STREAMS`).
     """
@@ -94,21 +94,21 @@ class ExecutorAsyncStub(ExecutorStub):
     ExecuteBatch: _aio.UnaryUnaryMultiCallable[_executor_pb2.ExecuteBatchRequest, _executor_pb2.ExecuteBatchResponse]  # type: ignore[assignment]
     """Runs a function once for each of several inputs and answers with what came of each, in the order of the inputs, once all are recorded.
     Each is an execution of its own, in a fresh sandbox and in the history; all run the same version. An input that cannot be taken has
-    an error in its place and hurts no other.
+    in its place an execution with a `refusal`, and hurts no other.
 
     So many run at once as the installation has workers for batches and `maxConcurrency` lets; the others wait for their turn and are not
     refused. When the caller goes away or the deadline passes, those that run are stopped and the others not begun.
 
     Errors: `NOT_FOUND` (function or version), `FAILED_PRECONDITION` (reason `NO_READY_VERSION`, `VERSION_NOT_READY` or
-    `VERSION_UNLOADABLE`), `INVALID_ARGUMENT` (no inputs; reason `TOO_MANY_INPUTS`), `UNAVAILABLE` (starting). In the place of an input:
-    `INVALID_ARGUMENT` and `RESOURCE_EXHAUSTED` as of `ExecuteFunction`, and `RESOURCE_EXHAUSTED` with reason `ANSWER_TOO_LARGE` when it
-    has run and what came of it no longer fits into the answer, of 15 MiB at most: the error tells the execution's id.
+    `VERSION_UNLOADABLE`), `INVALID_ARGUMENT` (no inputs; reason `TOO_MANY_INPUTS`), `UNAVAILABLE` (starting). As the `refusal` of an
+    input: `INVALID_ARGUMENT` and `RESOURCE_EXHAUSTED` as of `ExecuteFunction`, and `RESOURCE_EXHAUSTED` with reason `ANSWER_TOO_LARGE`
+    when it has run and what came of it no longer fits into the answer, of 15 MiB at most: the execution's id is there to read it by.
     """
-    ExecuteStream: _aio.StreamStreamMultiCallable[_executor_pb2.ExecuteStreamRequest, _executor_pb2.ExecutionResult]  # type: ignore[assignment]
-    """Runs functions as requests arrive, side by side, and answers in the order of the requests: one result for each. It is `ExecuteBatch`
-    without an end: a request that cannot be taken has an error as its result and hurts no other, and those that run at once share the
-    workers for batches. While enough requests are unanswered no more are read. The stream stays open as long as the caller wants; when
-    the caller closes its side, what was asked is answered first. When it is cancelled, what runs is stopped.
+    ExecuteStream: _aio.StreamStreamMultiCallable[_executor_pb2.ExecuteStreamRequest, _executor_pb2.Execution]  # type: ignore[assignment]
+    """Runs functions as requests arrive, side by side, and answers in the order of the requests: one execution for each. It is
+    `ExecuteBatch` without an end: a request that cannot be taken is answered with a `refusal` and hurts no other, and those that run at
+    once share the workers for batches. While enough requests are unanswered no more are read. The stream stays open as long as the
+    caller wants; when the caller closes its side, what was asked is answered first. When it is cancelled, what runs is stopped.
 
     Only in gRPC. Errors: `INVALID_ARGUMENT` (a message that is none), `RESOURCE_EXHAUSTED` (reason `TOO_MANY_STREAMS`).
     """
@@ -151,15 +151,15 @@ class ExecutorServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_executor_pb2.ExecuteBatchResponse, _abc.Awaitable[_executor_pb2.ExecuteBatchResponse]]:
         """Runs a function once for each of several inputs and answers with what came of each, in the order of the inputs, once all are recorded.
         Each is an execution of its own, in a fresh sandbox and in the history; all run the same version. An input that cannot be taken has
-        an error in its place and hurts no other.
+        in its place an execution with a `refusal`, and hurts no other.
 
         So many run at once as the installation has workers for batches and `maxConcurrency` lets; the others wait for their turn and are not
         refused. When the caller goes away or the deadline passes, those that run are stopped and the others not begun.
 
         Errors: `NOT_FOUND` (function or version), `FAILED_PRECONDITION` (reason `NO_READY_VERSION`, `VERSION_NOT_READY` or
-        `VERSION_UNLOADABLE`), `INVALID_ARGUMENT` (no inputs; reason `TOO_MANY_INPUTS`), `UNAVAILABLE` (starting). In the place of an input:
-        `INVALID_ARGUMENT` and `RESOURCE_EXHAUSTED` as of `ExecuteFunction`, and `RESOURCE_EXHAUSTED` with reason `ANSWER_TOO_LARGE` when it
-        has run and what came of it no longer fits into the answer, of 15 MiB at most: the error tells the execution's id.
+        `VERSION_UNLOADABLE`), `INVALID_ARGUMENT` (no inputs; reason `TOO_MANY_INPUTS`), `UNAVAILABLE` (starting). As the `refusal` of an
+        input: `INVALID_ARGUMENT` and `RESOURCE_EXHAUSTED` as of `ExecuteFunction`, and `RESOURCE_EXHAUSTED` with reason `ANSWER_TOO_LARGE`
+        when it has run and what came of it no longer fits into the answer, of 15 MiB at most: the execution's id is there to read it by.
         """
 
     @_abc_1.abstractmethod
@@ -167,11 +167,11 @@ class ExecutorServicer(metaclass=_abc_1.ABCMeta):
         self,
         request_iterator: _MaybeAsyncIterator[_executor_pb2.ExecuteStreamRequest],
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_executor_pb2.ExecutionResult], _abc.AsyncIterator[_executor_pb2.ExecutionResult]]:
-        """Runs functions as requests arrive, side by side, and answers in the order of the requests: one result for each. It is `ExecuteBatch`
-        without an end: a request that cannot be taken has an error as its result and hurts no other, and those that run at once share the
-        workers for batches. While enough requests are unanswered no more are read. The stream stays open as long as the caller wants; when
-        the caller closes its side, what was asked is answered first. When it is cancelled, what runs is stopped.
+    ) -> _typing.Union[_abc.Iterator[_executor_pb2.Execution], _abc.AsyncIterator[_executor_pb2.Execution]]:
+        """Runs functions as requests arrive, side by side, and answers in the order of the requests: one execution for each. It is
+        `ExecuteBatch` without an end: a request that cannot be taken is answered with a `refusal` and hurts no other, and those that run at
+        once share the workers for batches. While enough requests are unanswered no more are read. The stream stays open as long as the
+        caller wants; when the caller closes its side, what was asked is answered first. When it is cancelled, what runs is stopped.
 
         Only in gRPC. Errors: `INVALID_ARGUMENT` (a message that is none), `RESOURCE_EXHAUSTED` (reason `TOO_MANY_STREAMS`).
         """
