@@ -54,7 +54,8 @@ def test_a_service_that_dies_is_back_and_serves_what_was_there(hurt: Platform, n
 
     eventually(lambda: hurt.http.get("/health").status_code == 200)
     assert eventually(lambda: hurt.execute("echo", 1))["output"] == 1
-    record = hurt.http.get(f"/executions/{before['id']}").json()
+    # Calls go on while the history cannot be read.
+    record = eventually(lambda: hurt.http.get(f"/executions/{before['id']}").raise_for_status().json())
     assert (record["input"], record["output"]) == (name, name)
 
 
