@@ -102,7 +102,8 @@ def check_builds(platform: Platform, building: Building, *, seconds: float) -> N
         AssertionError: a version hangs, failed though its source is good, or was built twice; or a message is left over.
     """
     for name in building.names:
-        assert platform.settled(name, seconds)["status"] == "READY", name
+        latest = platform.settled(name, seconds)
+        assert latest["status"] == "READY", f"{name}: {latest['compileError']}"
         versions = _versions(platform, name)
         assert len(versions) >= building.accepted[name]
         assert [one["version"] for one in versions if one["status"] not in ("READY", "FAILED")] == []
