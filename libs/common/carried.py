@@ -150,8 +150,13 @@ class _Stream:
         await asyncio.gather(*self._calls.values(), return_exceptions=True)
 
     def _begin(self, call: pb.Call) -> None:
-        task = asyncio.create_task(self._make(call))
-        self._calls[call.number] = task
+        task = self._calls[call.number] = asyncio.create_task(self._make(call))
+        # Not in the task itself, which may be cancelled before it has begun.
+        task.add_done_callback(lambda _: self._forget(call.number))
+
+    def _forget(self, number: int) -> None:
+        del self._calls[number]
+        self._something.set()
 
     async def _make(self, call: pb.Call) -> None:
         context = Context(call)
@@ -166,9 +171,6 @@ class _Stream:
         except Exception as error:
             # Around the handler nothing should be left to fail; a caller hears of it all the same.
             set_status(context, shown(error, method=call.method), "")
-        finally:
-            del self._calls[call.number]
-            self._something.set()
         self._ended.append(context.answer)
 
 

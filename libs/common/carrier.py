@@ -87,14 +87,17 @@ class Carrier:
             async with asyncio.timeout(seconds):
                 return await answer
         except TimeoutError:
-            self._cancelled.append(number)
+            self._cancel(number)
             raise _error(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded") from None
         except asyncio.CancelledError:
-            self._cancelled.append(number)
-            self._something.set()
+            self._cancel(number)
             raise
         finally:
             self._pending.pop(number, None)
+
+    def _cancel(self, number: int) -> None:
+        self._cancelled.append(number)
+        self._something.set()
 
     async def _run(self) -> None:
         """Keeps one stream until it ends; calls that it leaves unanswered fail."""

@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import pytest
 import pytest_asyncio
-from kiln.carrier.v1 import carrier_pb2
+from kiln.carrier.v1 import carrier_pb2, carrier_pb2_grpc
 from kiln.registry.v1 import registry_pb2, registry_pb2_grpc
 
 from libs.common import status
@@ -132,6 +132,21 @@ async def test_a_caller_that_goes_away_ends_its_call(carried: Carried) -> None:
     slow.cancel()
 
     await until(lambda: carried.registry.cancelled == ["slow"])
+
+
+async def test_a_call_whose_caller_goes_before_it_began_is_not_begun_and_leaves_nothing_behind(carried: Carried) -> None:
+    stream: Any = carrier_pb2_grpc.CarrierInternalStub(carried.channel).Carry()
+    early, late = (
+        carrier_pb2.Call(number=number, method=GET, message=registry_pb2.GetFunctionRequest(id=str(number)).SerializeToString())
+        for number in (1, 2)
+    )
+
+    await stream.write(carrier_pb2.CarryRequest(calls=[early, late], cancelled=[1]))
+
+    assert [one.number for one in (await stream.read()).answers] == [2]
+    assert carried.registry.began == ["2"]
+    assert [len(one._calls) for one in _streams(carried.server)] == [0]
+    stream.cancel()
 
 
 async def test_a_deadline_that_passes_is_told_and_ends_the_call(carried: Carried) -> None:
