@@ -32,7 +32,7 @@ def test_it_has_every_call_of_rest_with_its_success() -> None:
 def test_payloads_of_a_list_are_a_list_of_anything() -> None:
     body = schema_of_body("ExecuteBatch")
 
-    assert sorted(body["properties"]) == ["inputs", "version"]
+    assert sorted(body["properties"]) == ["durability", "inputs", "version"]
     assert (body["required"], body["properties"]["inputs"]["items"]) == (["inputs"], {})
 
 
@@ -47,7 +47,7 @@ def test_an_error_is_described_once_wherever_it_stands() -> None:
 def test_it_names_the_fields_as_rest_knows_them() -> None:
     body = schema_of_body("ExecuteFunction")
 
-    assert sorted(body["properties"]) == ["input", "version"]
+    assert sorted(body["properties"]) == ["durability", "input", "version"]
     assert body["additionalProperties"] is False
 
 

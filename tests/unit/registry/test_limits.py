@@ -75,6 +75,6 @@ def test_an_installation_has_the_limits_that_are_promised() -> None:
 def test_a_function_that_sets_no_concurrency_can_keep_an_executor_busy_and_not_fill_it() -> None:
     url = {"database_url": "postgresql://localhost"}
     concurrency = limits_policy(Settings.model_validate(url)).defaults.max_concurrency
-    executor = ExecutorSettings.model_validate({**url, "registry_address": "", "compiler_address": ""})
+    executor = ExecutorSettings.model_validate({**url, "executor_journal_folder": "/journal"})
 
     assert executor.executor_max_workers <= concurrency < executor.executor_max_workers + executor.executor_max_waiting
