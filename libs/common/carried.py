@@ -2,13 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import grpc
 from kiln.carrier.v1 import carrier_pb2 as pb
 from kiln.carrier.v1 import carrier_pb2_grpc
 
+from libs.common.carrier import Metadata, packed, unpacked
 from libs.common.errors import Unavailable, Unimplemented
 from libs.common.interceptors import ServerInterceptor, set_status, shown
 
@@ -42,11 +43,11 @@ class Context:
     """What a handler finds of its call: of gRPC's own context, what Kiln uses."""
 
     def __init__(self, call: pb.Call) -> None:
-        self._metadata = tuple((pair.key, pair.value if pair.key.endswith("-bin") else pair.value.decode()) for pair in call.metadata)
+        self._metadata = unpacked(call.metadata)
         self._until = time.monotonic() + call.timeout_ms / 1000 if call.timeout_ms else None
         self.answer = pb.Answer(number=call.number)
 
-    def invocation_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+    def invocation_metadata(self) -> Metadata:
         """What was sent along."""
         return self._metadata
 
@@ -54,13 +55,13 @@ class Context:
         """Seconds until the caller's deadline."""
         return None if self._until is None else max(0.0, self._until - time.monotonic())
 
-    async def send_initial_metadata(self, pairs: Sequence[tuple[str, str | bytes]]) -> None:
+    async def send_initial_metadata(self, pairs: Metadata) -> None:
         """Goes with the answer."""
-        self.answer.initial.extend(_packed(pairs))
+        self.answer.initial.extend(packed(pairs))
 
-    def set_trailing_metadata(self, pairs: Sequence[tuple[str, str | bytes]]) -> None:
+    def set_trailing_metadata(self, pairs: Metadata) -> None:
         """Goes with the answer."""
-        self.answer.trailing.extend(_packed(pairs))
+        self.answer.trailing.extend(packed(pairs))
 
     def set_code(self, code: grpc.StatusCode) -> None:
         """The status."""
@@ -180,7 +181,3 @@ def _written(handle: Callable[[bytes, Any], Awaitable[Any]], write: Callable[[An
         return None if answer is None else write(answer)
 
     return written
-
-
-def _packed(pairs: Sequence[tuple[str, str | bytes]]) -> list[pb.Metadata]:
-    return [pb.Metadata(key=key, value=value.encode() if isinstance(value, str) else value) for key, value in pairs]

@@ -5,7 +5,7 @@ while a message was being sent is the next message, so that nothing waits while 
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,11 +13,12 @@ import grpc
 from kiln.carrier.v1 import carrier_pb2 as pb
 from kiln.carrier.v1 import carrier_pb2_grpc
 
+from libs.common import status
+
 # Larger requests travel alone: they gain nothing, and would keep small ones waiting.
 MAX_CARRIED_BYTES: Final = 64 << 10
 # How much goes into one message.
 _MESSAGE_BYTES: Final = 512 << 10
-_CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 # How gRPC's own core says that nothing was sent; a call that never left this process is no different.
 _NOT_SENT: Final = "failed to connect to all addresses: the stream that was to carry the call ended before"
 
@@ -78,7 +79,7 @@ class Carrier:
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._pending[number] = answer
         self._waiting.append(
-            pb.Call(number=number, method=method, message=message, timeout_ms=max(1, round(seconds * 1000)), metadata=_packed(metadata))
+            pb.Call(number=number, method=method, message=message, timeout_ms=max(1, round(seconds * 1000)), metadata=packed(metadata))
         )
         self._something.set()
         if self._running is None or self._running.done():
@@ -141,9 +142,9 @@ class Carrier:
         # Whoever waited may be gone.
         if pending is None or pending.done():
             return
-        initial, trailing = _unpacked(answer.initial), _unpacked(answer.trailing)
+        initial, trailing = unpacked(answer.initial), unpacked(answer.trailing)
         if answer.code:
-            pending.set_exception(_error(_CODES.get(answer.code, grpc.StatusCode.UNKNOWN), answer.details, initial, trailing))
+            pending.set_exception(_error(status.code_numbered(answer.code), answer.details, initial, trailing))
         else:
             pending.set_result(Answer(answer.message, initial, trailing))
 
@@ -160,12 +161,14 @@ class Carrier:
                 pending.set_exception(_error(grpc.StatusCode.UNAVAILABLE, _NOT_SENT) if number in unsent else _error(code, details))
 
 
-def _packed(metadata: Metadata) -> list[pb.Metadata]:
+def packed(metadata: Metadata) -> list[pb.Metadata]:
+    """Metadata as it is carried."""
     return [pb.Metadata(key=key, value=value.encode() if isinstance(value, str) else value) for key, value in metadata]
 
 
-def _unpacked(metadata: Sequence[pb.Metadata]) -> Metadata:
-    return [(pair.key, pair.value if pair.key.endswith("-bin") else pair.value.decode()) for pair in metadata]
+def unpacked(metadata: Iterable[pb.Metadata]) -> Metadata:
+    """The metadata that was carried."""
+    return tuple((pair.key, pair.value if pair.key.endswith("-bin") else pair.value.decode()) for pair in metadata)
 
 
 def _error(code: grpc.StatusCode, details: str, initial: Metadata = (), trailing: Metadata = ()) -> grpc.aio.AioRpcError:

@@ -43,12 +43,18 @@ HTTP_BY_REASON: Final = {
 
 _CODE_OF: Final = {kind: code for kind, code, _ in TABLE}
 _HTTP_OF: Final = {kind: http for kind, _, http in TABLE}
+_CODE_NUMBERED: Final[dict[int, grpc.StatusCode]] = {code.value[0]: code for code in grpc.StatusCode}
 _KIND_OF: Final = {code: kind for kind, code, _ in TABLE}
 
 
 def code_of(error: KilnError) -> grpc.StatusCode:
     """The gRPC code of an error."""
     return _CODE_OF[type(error)]
+
+
+def code_numbered(number: int) -> grpc.StatusCode:
+    """The gRPC code of a number on the wire; UNKNOWN for one that is none."""
+    return _CODE_NUMBERED.get(number, grpc.StatusCode.UNKNOWN)
 
 
 def http_status(error: KilnError) -> int:
@@ -76,7 +82,7 @@ def to_proto(error: KilnError, request_id: str) -> status_pb2.Status:
 
 def from_proto(status: status_pb2.Status) -> KilnError:
     """The error that `to_proto` was given, as far as details carry it."""
-    return _build(_code(status.code), status.message, status)
+    return _build(code_numbered(status.code), status.message, status)
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> KilnError:
@@ -102,10 +108,6 @@ def _unpack(status: status_pb2.Status | None) -> tuple[error_details_pb2.ErrorIn
     violations = [Violation(one.field, one.description) for one in bad.field_violations]
     delay = retry.retry_delay
     return info, violations, delay.seconds + delay.nanos / 1e9 if retry.HasField("retry_delay") else None
-
-
-def _code(number: int) -> grpc.StatusCode:
-    return next((code for code in grpc.StatusCode if code.value[0] == number), grpc.StatusCode.UNKNOWN)
 
 
 def _pack(

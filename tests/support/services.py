@@ -19,6 +19,7 @@ from kiln.executor.v1 import executor_pb2
 from kiln.registry.v1 import registry_pb2
 
 from libs.common import status
+from libs.common.carrier import unpacked
 from libs.common.errors import KilnError
 from libs.local.__main__ import free_ports
 
@@ -138,7 +139,7 @@ class _CarriedContext:
 
     def __init__(self, call: carrier_pb2.Call) -> None:
         self.answer = carrier_pb2.Answer(number=call.number)
-        self.metadata = {pair.key: pair.value if pair.key.endswith("-bin") else pair.value.decode() for pair in call.metadata}
+        self.metadata = dict(unpacked(call.metadata))
         self._callbacks: list[Callable[[], Any]] = []
 
     def add_callback(self, callback: Callable[[], Any]) -> None:
