@@ -397,8 +397,7 @@ class HotProcesses:
                     logger().warning("compiler_not_kept", error=str(error))
                     return
                 if not await self._warm_up(process, program.warm_up):
-                    await process.close()
-                    del self._all[process]
+                    await self._end(process)
                     return
                 await self._rest(program, process)
                 if program.practice:
