@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import UUID
@@ -20,20 +20,11 @@ from tests.integration.executor.test_service import PATIENT_MS, Executor, deploy
 from tests.support.journals import Answers, check_answers
 from tests.support.postgres import TestPostgres
 from tests.support.proxy import Proxy, proxied
-from tests.support.services import running_services
 from tests.support.waiting import until
 from tests.support.watched import Registry
 
 MORE = {"KILN_EXECUTOR_WORKERS": "2", "KILN_EXECUTOR_MAX_WORKERS": "2", "KILN_EXECUTOR_MAX_WAITING": "64"}
 CALLERS = 4
-
-
-@pytest.fixture(scope="module")
-def registry() -> Iterator[tuple[str, Registry]]:
-    with running_services() as (address, services):
-        registry = Registry(services)
-        registry.end_snapshot()
-        yield address, registry
 
 
 @pytest.fixture

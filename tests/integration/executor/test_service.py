@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -90,15 +90,6 @@ class Executor:
     async def status(self, identity: UUID, status: "pb.Execution.Status") -> pb.Execution:
         """A run, once it has a status."""
         return await self.until(identity, lambda found: found.status == status)
-
-
-@pytest.fixture(scope="module")
-def registry() -> Iterator[tuple[str, Registry]]:
-    """The address of a registry whose snapshot is empty, and the registry."""
-    with running_services() as (address, services):
-        registry = Registry(services)
-        registry.end_snapshot()
-        yield address, registry
 
 
 @pytest.fixture(scope="module")
