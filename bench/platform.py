@@ -13,7 +13,7 @@ from typing import Any, Final
 import httpx
 import psutil
 
-from libs.local.__main__ import free_ports
+from libs.local.ports import free_ports
 
 ROOT: Final = Path(__file__).parents[1]
 _UP_SECONDS: Final = 120

@@ -14,6 +14,7 @@ from kiln.carrier.v1 import carrier_pb2 as pb
 from kiln.carrier.v1 import carrier_pb2_grpc
 
 from libs.common import status
+from libs.common.logs import logger
 
 # Larger requests travel alone: they gain nothing, and would keep small ones waiting.
 MAX_CARRIED_BYTES: Final = 64 << 10
@@ -21,6 +22,8 @@ MAX_CARRIED_BYTES: Final = 64 << 10
 _MESSAGE_BYTES: Final = 512 << 10
 # How gRPC's own core says that nothing was sent; a call that never left this process is no different.
 _NOT_SENT: Final = "failed to connect to all addresses: the stream that was to carry the call ended before"
+
+_BROKE_OFF: Final = "the connection to the service broke off while it served the call; what came of it is not known"
 
 Metadata = Sequence[tuple[str, str | bytes]]
 
@@ -152,13 +155,12 @@ class Carrier:
         unsent = {call.number for call in self._waiting}
         self._waiting.clear()
         self._cancelled.clear()
-        code = failure.code() if failure else grpc.StatusCode.UNAVAILABLE
-        details = (failure.details() if failure else None) or "the stream that carried the call ended"
-        if code is grpc.StatusCode.CANCELLED:
-            code = grpc.StatusCode.UNAVAILABLE
-        for number, pending in self._pending.items():
-            if not pending.done():
-                pending.set_exception(_error(grpc.StatusCode.UNAVAILABLE, _NOT_SENT) if number in unsent else _error(code, details))
+        pending = {number: one for number, one in self._pending.items() if not one.done()}
+        if failure and pending:
+            logger().warning("carrier_broke_off", calls=len(pending), code=failure.code().name, details=failure.details())
+        for number, one in pending.items():
+            # Whatever ended the stream, it is not what came of the call.
+            one.set_exception(_error(grpc.StatusCode.UNAVAILABLE, _NOT_SENT if number in unsent else _BROKE_OFF))
 
 
 def packed(metadata: Metadata) -> list[pb.Metadata]:

@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from libs.common.settings import InvalidSettings, load
 from libs.common.unprivileged import launcher
 from libs.local.home import Home, HomeInUse, open_home
+from libs.local.ports import NoPorts, free_ports
 from libs.local.postgres import EmbeddedPostgres, PostgresFailed
 from libs.local.settings import Settings
 from libs.local.supervisor import Program, StartFailed, Supervisor
@@ -108,15 +109,6 @@ async def wait_until_serving(address: str) -> None:
             await asyncio.sleep(0.05)
 
 
-def free_ports(count: int) -> list[int]:
-    """Loopback ports that nothing listens on now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
 def taken(addresses: Sequence[tuple[str, str]]) -> str | None:
     """Says which of the addresses, each with its setting, cannot be listened on; None when all can."""
     for variable, address in addresses:
@@ -161,7 +153,7 @@ def main() -> int:
                 say(problem)
                 return 1
             asyncio.run(run(settings, home))
-    except (InvalidSettings, HomeInUse, PostgresFailed, StartFailed, OSError) as error:
+    except (InvalidSettings, HomeInUse, NoPorts, PostgresFailed, StartFailed, OSError) as error:
         say(str(error))
         return 1
     return 0

@@ -126,7 +126,7 @@ def check(platform: Platform, log: Log, *, seconds: float) -> None:
     Raises:
         AssertionError: a version hangs, an answered call is lost, changed or there twice, a run never ended, or a message is left over.
     """
-    assert log.faults == []
+    assert not log.faults, "\n".join([*log.faults, *platform.log_lines("internal_error")])
     give_up = time.monotonic() + seconds
     while (unfinished := _unfinished(platform, log)) and time.monotonic() < give_up:
         time.sleep(0.5)

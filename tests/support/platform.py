@@ -17,7 +17,7 @@ import httpx
 import psutil
 
 from libs.common.queue import COMPILATION_JOBS, COMPILATION_RESULTS
-from libs.local.__main__ import free_ports
+from libs.local.ports import free_ports
 from libs.local.postgres import DATABASE, USER
 from tests.support.processes import descendants, environment
 
@@ -117,6 +117,10 @@ class Platform:
                 if "Kiln is up" in line:
                     up.set()
         up.set()
+
+    def log_lines(self, word: str) -> list[str]:
+        """The lines of its services' logs that have a word."""
+        return [line for file in sorted((self.home / "logs").glob("*.log")) for line in file.read_text().splitlines() if word in line]
 
     # The REST calls that most scenarios make.
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import asyncpg
 
-from libs.local.__main__ import free_ports
 from libs.local.home import Home
+from libs.local.ports import free_ports
 from libs.local.postgres import EmbeddedPostgres
 
 _numbers = itertools.count(1)

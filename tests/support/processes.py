@@ -14,7 +14,7 @@ import grpc
 import psutil
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from libs.local.__main__ import free_ports
+from libs.local.ports import free_ports
 
 ROOT: Final = Path(__file__).parents[2]
 

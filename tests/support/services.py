@@ -21,7 +21,7 @@ from kiln.registry.v1 import registry_pb2
 from libs.common import status
 from libs.common.carrier import unpacked
 from libs.common.errors import KilnError
-from libs.local.__main__ import free_ports
+from libs.local.ports import free_ports
 
 _FILES = (compiler_pb2, executor_pb2, registry_pb2)
 _METHODS: dict[str, MethodDescriptor] = {

@@ -16,7 +16,7 @@ from libs.common.carried import CarrierServicer
 from libs.common.carrier import Answer, Carrier
 from libs.common.errors import InvalidArgument
 from libs.common.server import Server, start_server
-from libs.local.__main__ import free_ports
+from libs.local.ports import free_ports
 from tests.support.waiting import until
 
 GET = "/kiln.registry.v1.Registry/GetFunction"
@@ -216,3 +216,29 @@ async def test_a_server_that_is_gone_is_told_as_such(carried: Carried) -> None:
     refusal = await carried.refusal("one", seconds=2)
 
     assert refusal.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+
+
+class Failing(carrier_pb2_grpc.CarrierInternalServicer):
+    """Ends every stream with an error of its own, once something has come."""
+
+    async def Carry(self, request_iterator: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
+        await anext(request_iterator)
+        await context.abort(grpc.StatusCode.INTERNAL, "what no caller need know")
+        yield carrier_pb2.CarryResponse()
+
+
+async def test_however_a_stream_fails_its_calls_are_told_that_nothing_is_known_of_them() -> None:
+    server, address = grpc.aio.server(), f"127.0.0.1:{free_ports(1)[0]}"
+    carrier_pb2_grpc.add_CarrierInternalServicer_to_server(Failing(), server)
+    server.add_insecure_port(address)
+    await server.start()
+    async with grpc.aio.insecure_channel(address) as channel:
+        carrier = Carrier(channel)
+
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await carrier.call(GET, b"", seconds=10, metadata=())
+
+        await carrier.close()
+    await server.stop(0)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert "what no caller need know" not in str(caught.value.details())

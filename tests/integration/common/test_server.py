@@ -21,7 +21,7 @@ from libs.common import request
 from libs.common.channel import MAX_MESSAGE_BYTES
 from libs.common.errors import InvalidArgument, ResourceExhausted
 from libs.common.server import start_server
-from libs.local.__main__ import free_ports
+from libs.local.ports import free_ports
 
 NAME = "kiln.registry.v1.Registry"
 Get = Callable[[Any], Awaitable[registry_pb2.Function]]

@@ -24,7 +24,7 @@ from libs.common.ids import uuid7
 from libs.common.postgres import Database, open_database
 from libs.common.queue import COMPILATION_JOBS, COMPILATION_RESULTS, Queue, wakeups
 from libs.common.server import start_server
-from libs.local.__main__ import free_ports
+from libs.local.ports import free_ports
 from services.compiler import seccomp
 from services.compiler import worker as tested
 from services.compiler.hot import HotProcesses

@@ -25,7 +25,7 @@ from libs.common.errors import AlreadyExists, FailedPrecondition, InvalidArgumen
 from libs.common.ids import uuid7
 from libs.common.request import EXECUTION_ID_HEADER, REQUEST_ID_HEADER
 from libs.common.status import from_proto, from_rpc_error
-from libs.local.__main__ import free_ports
+from libs.local.ports import free_ports
 from tests.integration.executor.guests import ECHO, ENDLESS, answering, module
 from tests.support.postgres import TestPostgres
 from tests.support.processes import environment, running_process

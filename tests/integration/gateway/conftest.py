@@ -8,7 +8,7 @@ import httpx
 import psutil
 import pytest
 
-from libs.local.__main__ import free_ports
+from libs.local.ports import free_ports
 from tests.support.processes import running_process
 from tests.support.services import Services, running_services
 
