@@ -225,7 +225,7 @@ class Executions:
         """Runs a call; returns its execution as it ended. Each step is in the journal before it is taken."""
         accepted_at, room, begun = time.monotonic(), room_for_end(call.limits), False
         try:
-            if not self._sandbox.has_idle_worker:
+            if not self._sandbox.has_room:
                 self._recorder.begin(execution)
                 begun = True
             async with self._sandbox.reserve() as slot:

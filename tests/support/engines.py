@@ -1,7 +1,6 @@
 """The engine in this process, as a worker has it, and the plain one beside it."""
 
 import itertools
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,11 +15,28 @@ from tests.support.plain_engine import PlainRunner
 _CODE_BYTES = 256 << 20
 
 
-class PromptWatch(Watch):
+class NoErrands:
+    """Nothing comes for anybody."""
+
+    def look(self) -> bool:
+        return False
+
+    def give_back(self) -> None:
+        pass
+
+
+class IdleWatch(Watch):
+    """Nobody keeps it: it stops nothing."""
+
+    def __init__(self, interrupt: Callable[[], None]) -> None:
+        super().__init__(interrupt, NoErrands())
+
+
+class PromptWatch(IdleWatch):
     """Stops a guest at its deadline with a thread for each: it is gone with the call."""
 
-    def __init__(self, interrupt: Callable[[], None], stream: socket.socket) -> None:
-        super().__init__(interrupt, stream)
+    def __init__(self, interrupt: Callable[[], None]) -> None:
+        super().__init__(interrupt)
         self._move_epoch = interrupt
         self._timer: threading.Timer | None = None
 
@@ -36,11 +52,11 @@ class PromptWatch(Watch):
             self._timer.join()
 
 
-class HastyWatch(Watch):
+class HastyWatch(IdleWatch):
     """Stops every guest as soon as it begins."""
 
-    def __init__(self, interrupt: Callable[[], None], stream: socket.socket) -> None:
-        super().__init__(interrupt, stream)
+    def __init__(self, interrupt: Callable[[], None]) -> None:
+        super().__init__(interrupt)
         self._move_epoch = interrupt
 
     def begin(self, timeout: float) -> None:
@@ -64,22 +80,16 @@ def steady_sources() -> Sources:
 
 
 @contextmanager
-def running(watched: Callable[[Callable[[], None], socket.socket], Watch] = Watch, sources: Sources | None = None) -> Iterator[Runner]:
+def running(watched: Callable[[Callable[[], None]], Watch] = IdleWatch, sources: Sources | None = None) -> Iterator[Runner]:
     """A runner as a worker has it. Nothing but what `watched` makes stops its guests."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        engine = new_engine()
-        yield Runner(engine, watched(engine.increment_epoch, ours), _CODE_BYTES, sources or Sources())
+    engine = new_engine()
+    yield Runner(engine, watched(engine.increment_epoch), _CODE_BYTES, sources or Sources())
 
 
 @contextmanager
-def plainly_running(
-    watched: Callable[[Callable[[], None], socket.socket], Watch] = Watch, sources: Sources | None = None
-) -> Iterator[PlainRunner]:
+def plainly_running(watched: Callable[[Callable[[], None]], Watch] = IdleWatch, sources: Sources | None = None) -> Iterator[PlainRunner]:
     """The same, the plain way."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        yield PlainRunner(lambda interrupt: watched(interrupt, ours), sources or Sources())
+    yield PlainRunner(watched, sources or Sources())
 
 
 class Preparer:
@@ -113,7 +123,7 @@ class Both:
 
 
 @contextmanager
-def running_both(watched: Callable[[Callable[[], None], socket.socket], Watch] = PromptWatch) -> Iterator[Both]:
+def running_both(watched: Callable[[Callable[[], None]], Watch] = PromptWatch) -> Iterator[Both]:
     """Both engines, with steady sources."""
     with running(watched, steady_sources()) as fast, plainly_running(watched, steady_sources()) as plain:
         yield Both(fast, plain)

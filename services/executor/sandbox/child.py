@@ -5,14 +5,14 @@ import os
 import socket
 import subprocess
 import sys
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final, cast
 
-from services.executor.sandbox.framing import BadFrame, Decoder, Message, encode
+from services.executor.sandbox.framing import BadFrame, Decoder, framed
 from services.executor.sandbox.process import Arguments
+from services.executor.sandbox.wire import Answer, Ready, Request, Stalled, answer_of, encode
 
 _ROOT: Final = Path(__file__).resolve().parents[3]
 _TAIL_BYTES: Final = 2000
@@ -38,43 +38,48 @@ class Child(asyncio.Protocol):
     """One process. It is dead once its socket closes, and killed then if it was not.
 
     Attributes:
-        ready: The head of its first message.
+        ready: What it said of itself when it was ready.
         on_death: Called once when it dies; may be set at any time before.
-        on_drained: Called whenever it has answered all it was asked.
+        on_stall: Called when it says that a run goes on and on.
+        died_with: How many requests it left unanswered when it died.
     """
 
-    def __init__(self, max_body_bytes: int) -> None:
-        self.ready: Mapping[str, Any] = {}
+    def __init__(self, max_message_bytes: int) -> None:
+        self.ready = Ready(0, own_network=False)
         self.on_death: Callable[[], None] = lambda: None
-        self.on_drained: Callable[[], None] = lambda: None
-        self._decoder = Decoder(max_body_bytes)
-        self._answers: deque[asyncio.Future[Message | None]] = deque()
+        self.on_stall: Callable[[Stalled], None] = lambda _: None
+        self.died_with = 0
+        self.alive = False
+        self._loop = asyncio.get_running_loop()
+        self._decoder = Decoder(max_message_bytes)
+        self._is_ready: asyncio.Future[None] = self._loop.create_future()
+        self._number = 0
+        self._asked: dict[int, asyncio.Future[Answer | None]] = {}
+        self._unsent: list[bytes] = []
         self._tail = _Tail()
         self._reaper: asyncio.Task[int] | None = None
         self._transport: asyncio.Transport | None = None
         self._tail_transport: asyncio.ReadTransport | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self.alive = False
 
     @classmethod
-    async def start(cls, module: str, arguments: Arguments, *, max_body_bytes: int, start_seconds: float) -> "Child":
+    async def start(cls, module: str, arguments: Arguments, *, max_message_bytes: int, start_seconds: float) -> "Child":
         """Starts a process and waits until it is ready.
 
         Args:
             module: What to run.
             arguments: For it; the descriptor and the supervisor are filled in here.
-            max_body_bytes: The largest body that is taken from it.
+            max_message_bytes: The largest message that is taken from it.
             start_seconds: How long it may take.
 
         Raises:
             StartFailed: It died, or took longer.
         """
-        child = cls(max_body_bytes)
+        child = cls(max_message_bytes)
         try:
             await child._spawn(module, arguments)
-            ready = child._expect()
             async with asyncio.timeout(start_seconds):
-                message = await ready
+                await child._is_ready
         except TimeoutError:
             await child.close()
             raise StartFailed(f"{module} was not ready after {start_seconds:g} s: {child.last_words}") from None
@@ -84,10 +89,9 @@ class Child(asyncio.Protocol):
         except asyncio.CancelledError:
             await child.close()
             raise
-        if message is None:
+        if not child.alive:
             status = await child.close()
             raise StartFailed(f"{module} exited with status {status} before it was ready: {child.last_words}")
-        child.ready = message.head
         return child
 
     @property
@@ -96,26 +100,44 @@ class Child(asyncio.Protocol):
         return self._process.pid if self._process else 0
 
     @property
-    def is_drained(self) -> bool:
-        """Whether it has answered all it was asked."""
-        return not self._answers
+    def has_answered_all(self) -> bool:
+        """Whether nothing that it was asked is unanswered."""
+        return not self._asked
 
     @property
     def last_words(self) -> str:
         """The end of its standard error."""
         return self._tail.text.decode(errors="replace").strip() or "it said nothing"
 
-    def ask(self, head: Mapping[str, Any], body: bytes = b"") -> asyncio.Future[Message | None]:
-        """Sends a request; the answer comes in its turn, or None when the process dies before."""
-        answer = self._expect()
+    def ask(self, request: Request) -> "asyncio.Future[Answer | None]":
+        """Sends a request, whose number is set here. The future is its answer; None when the process dies before."""
+        answer: asyncio.Future[Answer | None] = self._loop.create_future()
         if self.alive:
-            self.tell(head, body)
+            self._number += 1
+            request.number = self._number
+            self._asked[request.number] = answer
+            self.tell(request)
+        else:
+            answer.set_result(None)
         return answer
 
-    def tell(self, head: Mapping[str, Any], body: bytes = b"") -> None:
-        """Sends a message that has no answer."""
-        if self._transport is not None and self.alive:
-            self._transport.write(encode(head, body))
+    def asked(self, number: int) -> "asyncio.Future[Answer | None] | None":
+        """The answer that is still to come to a request."""
+        return self._asked.get(number)
+
+    def expect_again(self, number: int) -> "asyncio.Future[Answer | None] | None":
+        """A new future for an answer that is still to come, instead of one that was cancelled."""
+        if number not in self._asked:
+            return None
+        answer = self._asked[number] = self._loop.create_future()
+        return answer
+
+    def tell(self, request: Request) -> None:
+        """Sends a request that has no answer."""
+        if not self._unsent:
+            # What is asked in one turn of the loop is sent by one write.
+            self._loop.call_soon(self._send)
+        self._unsent.append(encode(request))
 
     def kill(self) -> None:
         """Ends it now. Harmless when it has ended."""
@@ -134,7 +156,6 @@ class Child(asyncio.Protocol):
         return await asyncio.shield(self._reaper)
 
     async def _spawn(self, module: str, arguments: Arguments) -> None:
-        loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
         with theirs:
             try:
@@ -143,16 +164,13 @@ class Child(asyncio.Protocol):
                 ours.close()
                 raise
         self.alive = True
-        self._tail_transport, _ = await loop.connect_read_pipe(lambda: self._tail, self._process.stderr)
-        await loop.create_unix_connection(lambda: self, sock=ours)
+        self._tail_transport, _ = await self._loop.connect_read_pipe(lambda: self._tail, self._process.stderr)
+        await self._loop.create_unix_connection(lambda: self, sock=ours)
 
-    def _expect(self) -> asyncio.Future[Message | None]:
-        answer: asyncio.Future[Message | None] = asyncio.get_running_loop().create_future()
-        if self.alive:
-            self._answers.append(answer)
-        else:
-            answer.set_result(None)
-        return answer
+    def _send(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        if self._transport is not None and self.alive:
+            self._transport.write(framed(unsent))
 
     async def _reap(self, process: subprocess.Popen[bytes]) -> int:
         status = await asyncio.to_thread(process.wait)
@@ -167,34 +185,48 @@ class Child(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        self._decoder.feed(data)
         try:
-            while (message := self._decoder.next()) is not None:
-                self._deliver(message)
+            for message in self._decoder.feed(data):
+                self._hear(answer_of(message))
         except BadFrame:
             self.kill()
 
-    def _deliver(self, message: Message) -> None:
-        if not self._answers:
+    def _hear(self, answer: Answer) -> None:
+        if isinstance(answer, Ready):
+            self.ready = answer
+            self._end_start()
+        elif isinstance(answer, Stalled):
+            for number in answer.not_begun:
+                self._settle(number, answer)
+            self.on_stall(answer)
+        else:
+            self._settle(answer.number, answer)
+
+    def _settle(self, number: int, answer: Answer) -> None:
+        asked = self._asked.pop(number, None)
+        if asked is None:
             raise BadFrame("an answer to nothing")
-        answer = self._answers.popleft()
         # Whoever waited for it may have been cancelled.
-        if not answer.done():
-            answer.set_result(message)
-        if not self._answers:
-            self.on_drained()
+        if not asked.done():
+            asked.set_result(answer)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  (asyncio names it)
         self.alive = False
+        self.died_with = len(self._asked)
+        self._end_start()
         if self._process is not None:
             self._process.kill()
             if self._reaper is None:
-                self._reaper = asyncio.get_running_loop().create_task(self._reap(self._process))
-        for answer in self._answers:
+                self._reaper = self._loop.create_task(self._reap(self._process))
+        for answer in self._asked.values():
             if not answer.done():
                 answer.set_result(None)
-        self._answers.clear()
+        self._asked.clear()
         self.on_death()
+
+    def _end_start(self) -> None:
+        if not self._is_ready.done():
+            self._is_ready.set_result(None)
 
 
 def _popen(module: str, arguments: Arguments) -> subprocess.Popen[bytes]:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from libs.common import logs
 from services.executor.sandbox.child import Child
 from services.executor.sandbox.errors import Unloadable
-from services.executor.sandbox.framing import Message
+from services.executor.sandbox.wire import Answer, Compile, Compiled, Uncompilable
 from services.executor.sandbox.worker_handle import NativeCode
 
 
@@ -53,20 +53,20 @@ class Preparer:
                 answer = await self._ask(abi, wasm)
         if answer is None:
             raise Unloadable(f"making native code of the module failed: it may need more than {self._memory_mb} MiB of memory")
-        if answer.kind != "compiled":
-            raise Unloadable(str(answer.head.get("message", "refused")))
-        return NativeCode(digest, abi, answer.body)
+        if not isinstance(answer, Compiled):
+            raise Unloadable(answer.message if isinstance(answer, Uncompilable) else "refused")
+        return NativeCode(digest, abi, answer.code)
 
-    async def _ask(self, abi: str, wasm: bytes) -> Message | None:
+    async def _ask(self, abi: str, wasm: bytes) -> Answer | None:
         """The answer; None when the process died over it."""
         child = await self._living()
         try:
             async with asyncio.timeout(self._seconds):
-                answer = await child.ask({"kind": "compile", "abi": abi}, wasm)
+                answer = await child.ask(Compile(0, abi, wasm))
         except TimeoutError:
             raise Unloadable(f"making native code of the module took longer than {self._seconds:g} s") from None
         finally:
-            if not child.is_drained:
+            if not child.has_answered_all:
                 child.kill()
         if answer is None:
             logs.logger().warning("preparer_died", last_words=child.last_words)

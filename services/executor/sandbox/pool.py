@@ -1,4 +1,4 @@
-"""The workers: who is free, who waits, who is started, replaced and let go."""
+"""The workers: which has room, who waits, which is started, replaced and let go."""
 
 import asyncio
 from collections import deque
@@ -23,19 +23,29 @@ class PoolSize:
 
     Attributes:
         standing: Workers that are always there.
-        most: Workers that there are when all are busy.
+        most: Workers that there are when calls in others run long.
+        places: Calls that a worker has at once: the one it runs, and those it will run next.
         waiting: Calls that may wait.
         spare_seconds: How long a worker above `standing` stays without a call.
     """
 
     standing: int
     most: int
+    places: int
     waiting: int
     spare_seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiter:
+    """A call that waits for a place; for a worker without other calls, if it must be alone in it."""
+
+    place: asyncio.Future[WorkerHandle]
+    alone: bool
+
+
 class Pool:
-    """Hands out workers, first come, first served.
+    """Workers, and the places in them.
 
     Args:
         size: How many.
@@ -47,19 +57,18 @@ class Pool:
         self._size = size
         self._start = start
         self._prepared = prepared
-        # The one used last is used next: its caches are warm, and those behind it grow old and can go.
-        self._idle: list[WorkerHandle] = []
-        self._all: set[WorkerHandle] = set()
-        self._waiters: deque[asyncio.Future[WorkerHandle]] = deque()
+        self._workers: list[WorkerHandle] = []
+        self._waiters: deque[_Waiter] = deque()
         self._starts: set[asyncio.Task[None]] = set()
         self._buried: set[asyncio.Task[int]] = set()
+        self._retirement: asyncio.TimerHandle | None = None
         self._failures = 0
-        self._closing = False
+        self._is_open = False
 
     @property
-    def has_idle(self) -> bool:
-        """Whether a call would get a worker without waiting."""
-        return bool(self._idle)
+    def has_room(self) -> bool:
+        """Whether a call would get a place without waiting."""
+        return not self._waiters and self._best(alone=False) is not None
 
     async def open(self) -> None:
         """Starts the standing workers.
@@ -70,87 +79,109 @@ class Pool:
         async with asyncio.TaskGroup() as group:
             for _ in range(self._size.standing):
                 group.create_task(self._add())
+        self._is_open = True
+        self._start_missing()
 
     async def close(self) -> None:
-        """Kills all workers and waits until they are gone. Whoever waits for one is cancelled."""
-        self._closing = True
+        """Kills all workers and waits until they are gone. Whoever waits for a place is cancelled."""
+        self._is_open = False
+        if self._retirement is not None:
+            self._retirement.cancel()
         for waiter in self._waiters:
-            waiter.cancel()
+            waiter.place.cancel()
         for task in self._starts:
             task.cancel()
         await asyncio.gather(*self._starts, return_exceptions=True)
-        await asyncio.gather(*(worker.child.close() for worker in self._all), *self._buried)
+        await asyncio.gather(*(worker.child.close() for worker in self._workers), *self._buried)
 
     async def take(self) -> WorkerHandle:
-        """A worker that nobody else has, until it is given back.
+        """A worker with a place for a call, which is the call's until it is given back.
 
         Raises:
             Exhausted: Too many wait.
             StartFailed: There is no worker and none can be started.
         """
-        if self._idle:
-            return self._unretired(self._idle.pop())
+        if not self._waiters and (worker := self._best(alone=False)):
+            return _place(worker, alone=False)
         if len(self._waiters) >= self._size.waiting:
             raise Exhausted(f"{len(self._waiters)} calls wait for a worker already")
-        waiter: asyncio.Future[WorkerHandle] = asyncio.get_running_loop().create_future()
+        waiter = _Waiter(asyncio.get_running_loop().create_future(), alone=False)
         self._waiters.append(waiter)
-        self._start_missing()
-        try:
-            return await waiter
-        except asyncio.CancelledError:
-            self._forget(waiter)
-            raise
+        return await self._placed(waiter)
+
+    async def take_again(self, *, alone: bool) -> WorkerHandle:
+        """The same for a call that has had its turn, and was not run in the worker that it had: before all others, however many wait.
+
+        Args:
+            alone: In a worker that has no other call.
+
+        Raises:
+            StartFailed: There is no worker and none can be started.
+        """
+        waiter = _Waiter(asyncio.get_running_loop().create_future(), alone)
+        self._waiters.appendleft(waiter)
+        return await self._placed(waiter)
 
     def give_back(self, worker: WorkerHandle) -> None:
-        """Ends a `take`. A worker that still has to stop its guest is handed on once it has."""
-        if worker.child.alive:
-            worker.when_free(lambda: self._offer(worker))
+        """Ends a `take`."""
+        worker.calls -= 1
+        worker.is_alone = False
+        if worker.calls == 0:
+            worker.idle_since = asyncio.get_running_loop().time()
+        if self._waiters:
+            self._serve()
 
     async def load(self, native: NativeCode) -> None:
-        """Has the idle workers load a module and returns when they have; the busy ones will, before they are idle."""
-        loads = [worker.load(native) for worker in self._idle]
-        for worker in self._all.difference(self._idle):
-            worker.owed.append(native)
-        if loads:
-            await asyncio.wait(loads)
+        """Has the workers load a module; returns when those have that have no call."""
+        loads = [(worker.calls, worker.load(native)) for worker in self._workers]
+        if awaited := [load for calls, load in loads if load and not calls]:
+            await asyncio.wait(awaited)
 
-    def _offer(self, worker: WorkerHandle) -> None:
-        for native in worker.owed:
-            worker.load(native)
-        worker.owed.clear()
+    def _best(self, *, alone: bool) -> WorkerHandle | None:
+        """The worker that has the fewest calls, if there is room in it."""
+        best: WorkerHandle | None = None
+        most = 1 if alone else self._size.places
+        for worker in self._workers:
+            if worker.calls < most and worker.is_usable and not worker.is_alone:
+                best, most = worker, worker.calls
+        return best
+
+    def _serve(self) -> None:
+        """Gives places to those who wait, in their order, and sees to it that there are workers for the others."""
         while self._waiters:
-            waiter = self._waiters.popleft()
-            if not waiter.done():
-                waiter.set_result(worker)
-                return
-        self._idle.append(worker)
-        if len(self._all) > self._size.standing:
-            loop = asyncio.get_running_loop()
-            worker.retirement = loop.call_later(self._size.spare_seconds, self._retire, worker)
+            waiter = self._waiters[0]
+            if not waiter.place.done():
+                worker = self._best(alone=waiter.alone)
+                if worker is None:
+                    break
+                waiter.place.set_result(_place(worker, alone=waiter.alone))
+            self._waiters.popleft()
+        self._start_missing()
 
-    def _unretired(self, worker: WorkerHandle) -> WorkerHandle:
-        if worker.retirement is not None:
-            worker.retirement.cancel()
-            worker.retirement = None
-        return worker
-
-    def _retire(self, worker: WorkerHandle) -> None:
-        worker.retirement = None
-        if len(self._all) > self._size.standing:
-            self._idle.remove(worker)
-            self._bury(worker)
-
-    def _forget(self, waiter: asyncio.Future[WorkerHandle]) -> None:
-        """A waiter was cancelled; it may have been given a worker in the same moment."""
-        if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-            self.give_back(waiter.result())
-        elif waiter in self._waiters:
-            self._waiters.remove(waiter)
+    async def _placed(self, waiter: _Waiter) -> WorkerHandle:
+        self._serve()
+        try:
+            return await waiter.place
+        except asyncio.CancelledError:
+            # It may have been given a place in the same moment.
+            if waiter.place.done() and not waiter.place.cancelled() and waiter.place.exception() is None:
+                self.give_back(waiter.place.result())
+            elif waiter in self._waiters:
+                self._waiters.remove(waiter)
+            raise
 
     def _start_missing(self) -> None:
-        """Starts as many workers as are missing: up to the standing number, and one for each call that waits."""
-        wanted = max(self._size.standing, len(self._all) - len(self._idle) + len(self._waiters))
-        while not self._closing and len(self._all) + len(self._starts) < min(wanted, self._size.most):
+        """Starts workers: up to the standing number, and others for those in which a call runs long.
+
+        One more than those is there even when nobody waits for it, since a start takes longer than most calls.
+        """
+        if not self._is_open:
+            return
+        there = len(self._workers) + len(self._starts)
+        swift = there - sum(worker.is_stalled for worker in self._workers)
+        wanted = self._size.standing if self._waiters else 1
+        missing = max(self._size.standing - there, min(wanted - swift, self._size.most - there))
+        for _ in range(missing):
             task = asyncio.get_running_loop().create_task(self._add_after_backoff())
             self._starts.add(task)
             task.add_done_callback(self._started)
@@ -170,38 +201,61 @@ class Pool:
         worker = WorkerHandle(await self._start())
         born = asyncio.get_running_loop().time()
         worker.child.on_death = lambda: self._died(worker, born)
-        self._all.add(worker)
-        if len(self._all) <= self._size.standing:
+        worker.on_change = self._serve
+        self._workers.append(worker)
+        if len(self._workers) <= self._size.standing:
             for native in self._prepared():
                 worker.load(native)
-        self._offer(worker)
+        else:
+            self._retire_later()
+        self._serve()
+
+    def _retire_later(self) -> None:
+        if self._retirement is None:
+            self._retirement = asyncio.get_running_loop().call_later(self._size.spare_seconds / 2, self._retire)
+
+    def _retire(self) -> None:
+        """Lets the workers go that have had nothing to do, as far as they are above the standing number: the newest first."""
+        self._retirement = None
+        idle_before = asyncio.get_running_loop().time() - self._size.spare_seconds
+        for worker in reversed(self._workers.copy()):
+            if len(self._workers) > self._size.standing and worker.calls == 0 and worker.idle_since < idle_before and worker.is_usable:
+                self._bury(worker)
+        if len(self._workers) > self._size.standing:
+            self._retire_later()
 
     def _start_failed(self, error: BaseException) -> None:
         self._failures += 1
         logs.logger().error("worker_start_failed", error=str(error), failures=self._failures)
-        if not self._all:
+        if not self._workers:
             # Nobody will ever come for those who wait, as far as one can know; let them be told.
             for waiter in self._waiters:
-                if not waiter.done():
-                    waiter.set_exception(StartFailed(str(error)))
+                if not waiter.place.done():
+                    waiter.place.set_exception(StartFailed(str(error)))
             self._waiters.clear()
 
     def _died(self, worker: WorkerHandle, born: float) -> None:
-        self._all.discard(worker)
-        self._unretired(worker)
-        if worker in self._idle:
-            self._idle.remove(worker)
-        if self._closing:
+        self._workers.remove(worker)
+        if not self._is_open:
             return
         was_infant = not worker.has_served and asyncio.get_running_loop().time() - born < _INFANCY_SECONDS
         self._failures = self._failures + 1 if was_infant else 0
         logs.logger().warning("worker_died", pid=worker.child.pid, last_words=worker.child.last_words)
-        self._bury(worker)
+        self._close(worker)
         self._start_missing()
 
     def _bury(self, worker: WorkerHandle) -> None:
-        self._all.discard(worker)
+        self._workers.remove(worker)
         worker.child.on_death = lambda: None
+        self._close(worker)
+
+    def _close(self, worker: WorkerHandle) -> None:
         task = asyncio.get_running_loop().create_task(worker.child.close())
         self._buried.add(task)
         task.add_done_callback(self._buried.discard)
+
+
+def _place(worker: WorkerHandle, *, alone: bool) -> WorkerHandle:
+    worker.calls += 1
+    worker.is_alone = alone
+    return worker

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from services.executor.sandbox.containment import Containment, contain, forbid_new_tasks
+from services.executor.sandbox.desk import Desk
 from services.executor.sandbox.engine import MAX_WASM_STACK_BYTES
-from services.executor.sandbox.framing import Channel
+from services.executor.sandbox.watch import SupervisorGone
+from services.executor.sandbox.wire import Ready
 
-MAX_BODY_BYTES: Final = 512 << 20
+MAX_MESSAGE_BYTES: Final = 512 << 20
 
 # Below twice the guest's stack, host functions called at its end would run into the guard page.
 _THREAD_STACK_BYTES: Final = 8 * MAX_WASM_STACK_BYTES
@@ -61,10 +63,10 @@ def enter(arguments: Arguments) -> tuple[socket.socket, Containment]:
     return stream, contain(arguments.uid, arguments.supervisor, arguments.max_data_bytes)
 
 
-def say_ready(channel: Channel, contained: Containment) -> None:
+def say_ready(desk: Desk, contained: Containment) -> None:
     """Forbids what was still needed to start, and tells the supervisor that requests are welcome."""
     forbid_new_tasks()
-    channel.send({"kind": "ready", "uid": contained.uid, "own_network": contained.own_network})
+    desk.say(Ready(contained.uid, contained.own_network))
 
 
 def start_thread(serve: Callable[[], None]) -> None:
@@ -75,7 +77,7 @@ def start_thread(serve: Callable[[], None]) -> None:
         try:
             serve()
             status = 0
-        except BrokenPipeError:
+        except SupervisorGone:
             status = 0
         except BaseException:
             traceback.print_exc()

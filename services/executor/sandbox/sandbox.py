@@ -13,45 +13,54 @@ from services.executor.sandbox.errors import NotPrepared
 from services.executor.sandbox.native import CodeCache
 from services.executor.sandbox.outcome import Call, Outcome
 from services.executor.sandbox.pool import Pool, PoolSize
-from services.executor.sandbox.process import MAX_BODY_BYTES, Arguments
+from services.executor.sandbox.process import MAX_MESSAGE_BYTES, Arguments
 from services.executor.sandbox.worker_handle import NativeCode, WorkerHandle
 
 # Of Kiln's own choosing, outside of what systems give to people and packages.
 DEFAULT_UID: Final = 64_052
 
 _PACKAGE: Final = "services.executor.sandbox"
-_MAX_OUTPUT_BYTES: Final = 64 << 20
+_MAX_ANSWER_BYTES: Final = 64 << 20
 _MAX_MODULES: Final = 10_000
 # The largest guest there may be, as much that the one before it was promised, the code that is held ready, and room for the interpreter.
 _WORKER_DATA_BYTES: Final = 3 << 30
 
 
 class Slot:
-    """The right to run calls, one after the other, in a worker that nobody else uses meanwhile."""
+    """The right to run calls, one after the other, each as soon as it is its turn in a worker."""
 
     def __init__(self, pool: Pool, code: CodeCache[NativeCode], worker: WorkerHandle) -> None:
         self._pool = pool
         self._code = code
-        self._worker = worker
+        self._worker: WorkerHandle | None = worker
 
     async def run(self, call: Call) -> Outcome:
         """Runs a call to its end. A guest's fault is an outcome, and so is the death of the worker.
 
         Raises:
             NotPrepared: Its native code is not there; nothing has run.
-            Exhausted, StartFailed: The worker died before the call, and there is no other.
+            StartFailed: Its worker died, and there is no other.
         """
         native = self._code.get(call.digest)
         if native is None or native.abi != call.abi:
             raise NotPrepared(call.digest)
-        while not self._worker.is_usable:
-            self._pool.give_back(self._worker)
-            self._worker = await self._pool.take()
-        return await self._worker.run(call, native)
+        alone = False
+        while True:
+            worker = self._worker
+            if worker is None or not worker.is_usable:
+                self.release()
+                worker = self._worker = await self._pool.take_again(alone=alone)
+            outcome = await worker.run(call, native)
+            if outcome is not None:
+                return outcome
+            alone = not worker.child.alive
+            self.release()
 
     def release(self) -> None:
-        """Gives the worker back."""
-        self._pool.give_back(self._worker)
+        """Gives its place back."""
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            self._pool.give_back(worker)
 
 
 class Sandbox:
@@ -61,8 +70,9 @@ class Sandbox:
 
     Args:
         workers: Worker processes that are always there, at least 1.
-        max_workers: Worker processes when all are busy.
-        max_waiting: Calls that may wait for a worker.
+        max_workers: Worker processes when calls run long.
+        places: Calls that a worker has at once; it runs one, and the others are next.
+        max_waiting: Calls that may wait for a place.
         spare_seconds: How long a worker above `workers` stays without a call.
         code_bytes: Native code that is kept at most.
         worker_code_bytes: Native code that each worker holds ready at most.
@@ -77,6 +87,7 @@ class Sandbox:
         *,
         workers: int = 2,
         max_workers: int = 16,
+        places: int = 16,
         max_waiting: int = 256,
         spare_seconds: float = 30.0,
         code_bytes: int = 256 << 20,
@@ -93,7 +104,7 @@ class Sandbox:
         self._uid = uid
         self._told_about_containment = False
         self._preparing: dict[str, asyncio.Task[None]] = {}
-        size = PoolSize(workers, max(workers, max_workers), max_waiting, spare_seconds)
+        size = PoolSize(workers, max(workers, max_workers), places, max_waiting, spare_seconds)
         self._pool = Pool(size, self._start_worker, self._all_code)
         self._preparer = Preparer(self._start_preparer, compile_seconds, compile_memory_mb)
 
@@ -114,9 +125,9 @@ class Sandbox:
         await self._close()
 
     @property
-    def has_idle_worker(self) -> bool:
-        """Whether a call would get a worker without waiting."""
-        return self._pool.has_idle
+    def has_room(self) -> bool:
+        """Whether a call would get a place in a worker without waiting."""
+        return self._pool.has_room
 
     def is_prepared(self, digest: str) -> bool:
         """Whether native code of a module is there."""
@@ -146,7 +157,7 @@ class Sandbox:
 
     @asynccontextmanager
     async def reserve(self) -> AsyncIterator[Slot]:
-        """A slot to run calls in, as soon as a worker is free, first come, first served. When all are busy, a spare is started.
+        """A slot to run calls in, as soon as a worker has room, first come, first served. Where calls run long, spares are started.
 
         Raises:
             Exhausted: Too many wait.
@@ -175,22 +186,22 @@ class Sandbox:
 
     async def _start_worker(self) -> Child:
         arguments = Arguments(0, 0, self._uid, _WORKER_DATA_BYTES, self._worker_code_bytes)
-        return self._told(await self._start(f"{_PACKAGE}.worker", arguments, _MAX_OUTPUT_BYTES))
+        return self._told(await self._start(f"{_PACKAGE}.worker", arguments, _MAX_ANSWER_BYTES))
 
     async def _start_preparer(self) -> Child:
         arguments = Arguments(0, 0, self._uid, self._compile_data_bytes, 0)
-        return await self._start(f"{_PACKAGE}.preparer", arguments, MAX_BODY_BYTES)
+        return await self._start(f"{_PACKAGE}.preparer", arguments, MAX_MESSAGE_BYTES)
 
-    async def _start(self, module: str, arguments: Arguments, max_body_bytes: int) -> Child:
-        return await Child.start(module, arguments, max_body_bytes=max_body_bytes, start_seconds=self._start_seconds)
+    async def _start(self, module: str, arguments: Arguments, max_message_bytes: int) -> Child:
+        return await Child.start(module, arguments, max_message_bytes=max_message_bytes, start_seconds=self._start_seconds)
 
     def _told(self, child: Child) -> Child:
         """Says once how far workers are contained here."""
         if not self._told_about_containment:
             self._told_about_containment = True
-            own_network = bool(child.ready.get("own_network"))
-            log = logs.logger().info if own_network else logs.logger().warning
-            log("workers_contained", uid=child.ready.get("uid"), own_network=own_network)
+            ready = child.ready
+            log = logs.logger().info if ready.own_network else logs.logger().warning
+            log("workers_contained", uid=ready.uid, own_network=ready.own_network)
         return child
 
 

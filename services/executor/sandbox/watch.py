@@ -1,19 +1,37 @@
 """Stops the guest that runs: at its deadline, when its caller cancels it, and with all the process when the supervisor is gone."""
 
 import os
-import select
-import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 Reason = Literal["TIMEOUT", "CANCELLED"]
 
 # How often a running guest is looked after. Python threads wait up to 5 ms for the interpreter, so finer would gain little.
 _PERIOD: Final = 0.005
+# A guest that has run for so many seconds is not waited for any more by those behind it.
+_LONG: Final = 0.008
 # A worker without calls sleeps for good after so many seconds, until the next call wakes it.
 _PARK_AFTER: Final = 1.0
+
+
+class SupervisorGone(Exception):
+    """Nobody is there to work for."""
+
+
+class Errands(Protocol):
+    """What comes for a worker while a guest runs in it."""
+
+    def look(self) -> bool:
+        """Takes it in; whether the guest's caller has cancelled it.
+
+        Raises:
+            SupervisorGone: Nobody waits for anything here.
+        """
+
+    def give_back(self) -> None:
+        """Sends back what waits behind the guest."""
 
 
 class Watch:
@@ -24,17 +42,16 @@ class Watch:
 
     Args:
         interrupt: Moves the engine's epoch.
-        stream: The socket to the supervisor, which is silent during a run unless it cancels.
+        errands: What else there is to do; only while a guest runs.
     """
 
-    def __init__(self, interrupt: Callable[[], None], stream: socket.socket) -> None:
+    def __init__(self, interrupt: Callable[[], None], errands: Errands) -> None:
         self._interrupt = interrupt
-        self._poll = select.poll()
-        self._poll.register(stream, select.POLLIN)
-        self._stream = stream
+        self._errands = errands
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._parked = False
+        self._began = 0.0
         self._deadline: float | None = None
         self._ended = time.monotonic()
         self._reason: Reason | None = None
@@ -42,7 +59,8 @@ class Watch:
     def begin(self, timeout: float) -> None:
         """A guest starts, and has this many seconds."""
         with self._lock:
-            self._deadline = time.monotonic() + timeout
+            self._began = time.monotonic()
+            self._deadline = self._began + timeout
             self._reason = None
             if self._parked:
                 self._wake.set()
@@ -82,20 +100,15 @@ class Watch:
         with self._lock:
             if self._deadline is None:
                 return _PERIOD
-            if self._reason is None and self._poll.poll(0):
-                self._reason = "CANCELLED"
-                self._leave_when_abandoned()
+            try:
+                if self._errands.look():
+                    self._reason = self._reason or "CANCELLED"
+                now = time.monotonic()
+                if now - self._began >= _LONG:
+                    self._errands.give_back()
+            except SupervisorGone:
+                os._exit(0)
             if self.reason is not None:
                 self._interrupt()
                 return _PERIOD
-            return max(0.0, min(_PERIOD, self._deadline - time.monotonic()))
-
-    def _leave_when_abandoned(self) -> None:
-        try:
-            gone = not self._stream.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            gone = False
-        except OSError:
-            gone = True
-        if gone:
-            os._exit(0)
+            return max(0.0, min(_PERIOD, self._deadline - now))

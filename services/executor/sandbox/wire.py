@@ -1,71 +1,133 @@
-"""Calls and outcomes as heads and bodies of messages."""
+"""What the supervisor asks of its processes and what they answer, as MessagePack.
 
-from collections.abc import Mapping
-from typing import Any
+    to a worker      Run       ->  Ran | Missing; Stalled, in which it is named, when it was not begun
+                     Load      ->  Loaded
+                     Cancel        no answer of its own: the run it stops answers
+    to the preparer  Compile   ->  Compiled | Uncompilable
+    from both        Ready, once, before all else
 
-from services.executor.sandbox.framing import BadFrame, Message
-from services.executor.sandbox.outcome import Call, ErrorType, Frame, GuestError, Level, Limits, LogLine, Outcome
+Every request has a number, which its answer repeats. A worker does what it is asked one after the other, in its order.
+"""
 
+from typing import Final
 
-def run_head(call: Call) -> Mapping[str, Any]:
-    """The head of the message that asks a worker to run; the input is its body."""
-    return {
-        "kind": "run",
-        "digest": call.digest,
-        "abi": call.abi,
-        "limits": call.limits,
-        "environment": dict(call.environment),
-    }
+import msgspec
 
-
-def call_of(message: Message) -> Call:
-    """The call that a `run` message asks for."""
-    head = message.head
-    return Call(
-        digest=head["digest"],
-        abi=head["abi"],
-        input=message.body,
-        limits=Limits(**head["limits"]),
-        environment=head["environment"],
-    )
+from services.executor.sandbox.framing import BadFrame
+from services.executor.sandbox.outcome import Call, Outcome
 
 
-def ran_head(outcome: Outcome) -> Mapping[str, Any]:
-    """The head of the message that answers with an outcome; the output is its body."""
-    return {
-        "kind": "ran",
-        "completed": outcome.output is not None,
-        "error": outcome.error,
-        "logs": [(line.level, line.message) for line in outcome.logs],
-        "logs_truncated": outcome.logs_truncated,
-        "duration_us": outcome.duration_us,
-        "memory_peak_bytes": outcome.memory_peak_bytes,
-    }
+class Numbered(msgspec.Struct, array_like=True, tag=True):
+    """A request or an answer.
+
+    Attributes:
+        number: The request's, set when it is sent.
+    """
+
+    number: int
 
 
-def outcome_of(message: Message, *, cold_start: bool) -> Outcome:
-    """The outcome that a worker answered with.
+class Run(Numbered):
+    """Run a call."""
+
+    call: Call
+
+
+class Load(Numbered):
+    """Hold a module ready, whose native code this is."""
+
+    digest: str
+    abi: str
+    code: bytes
+
+
+class Cancel(Numbered):
+    """Nobody waits for that run any more."""
+
+
+class Compile(Numbered):
+    """Make native code of a module."""
+
+    abi: str
+    wasm: bytes
+
+
+class Ran(Numbered):
+    """What came of a run."""
+
+    outcome: Outcome
+
+
+class Missing(Numbered):
+    """Its module is not there: load it, then ask again."""
+
+
+class Loaded(Numbered):
+    """The module is ready, or cannot be: then there is a problem."""
+
+    problem: str | None
+
+
+class Stalled(Numbered):
+    """That run goes on and on.
+
+    Attributes:
+        not_begun: The runs behind it, which are given back, and will not be run.
+    """
+
+    not_begun: list[int]
+
+
+class Compiled(Numbered):
+    """The native code."""
+
+    code: bytes
+
+
+class Uncompilable(Numbered):
+    """There is none."""
+
+    message: str
+
+
+class Ready(msgspec.Struct, array_like=True, tag=True):
+    """Requests are welcome.
+
+    Attributes:
+        uid: Whom the process has become.
+        own_network: Whether it has a network of its own, with nothing in it.
+    """
+
+    uid: int
+    own_network: bool
+
+
+Request = Run | Load | Cancel | Compile
+Answer = Ran | Missing | Loaded | Stalled | Compiled | Uncompilable | Ready
+
+# An environment may be any mapping.
+_encoder: Final = msgspec.msgpack.Encoder(enc_hook=dict)
+_requests: Final[msgspec.msgpack.Decoder[Request]] = msgspec.msgpack.Decoder(Request)
+_answers: Final[msgspec.msgpack.Decoder[Answer]] = msgspec.msgpack.Decoder(Answer)
+
+
+def encode(message: Request | Answer) -> bytes:
+    """The bytes of a message."""
+    return _encoder.encode(message)
+
+
+def request_of(message: bytes) -> Request:
+    """What the supervisor asks for."""
+    return _requests.decode(message)
+
+
+def answer_of(message: bytes) -> Answer:
+    """What a process says.
 
     Raises:
-        BadFrame: The message is no outcome: whoever sent it is not to be trusted any more.
+        BadFrame: It is nothing that it could say: whoever sent it is not to be trusted any more.
     """
-    head = message.head
     try:
-        return Outcome(
-            output=message.body if head["completed"] else None,
-            error=_error_of(head["error"]),
-            logs=tuple(LogLine(Level(level), str(text)) for level, text in head["logs"]),
-            logs_truncated=bool(head["logs_truncated"]),
-            duration_us=int(head["duration_us"]),
-            cold_start=cold_start,
-            memory_peak_bytes=int(head["memory_peak_bytes"]),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadFrame(f"an outcome that is none: {type(error).__name__}") from None
-
-
-def _error_of(head: Mapping[str, Any] | None) -> GuestError | None:
-    if head is None:
-        return None
-    stack = tuple(Frame(**frame) for frame in head["stack"])
-    return GuestError(ErrorType(head["type"]), str(head["message"]), stack)
+        return _answers.decode(message)
+    except msgspec.DecodeError as error:
+        raise BadFrame(f"an answer that is none: {error}") from None

@@ -2,13 +2,12 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from services.executor.sandbox.child import Child
-from services.executor.sandbox.framing import BadFrame, Message
 from services.executor.sandbox.outcome import Call, ErrorType, GuestError, Outcome
-from services.executor.sandbox.wire import outcome_of, run_head
+from services.executor.sandbox.wire import Answer, Cancel, Load, Missing, Ran, Run, Stalled
 
 # How long past its deadline a worker may take to answer, and how long to obey a cancel, before it is killed; in seconds.
 _GRACE: Final = 2.0
@@ -25,84 +24,118 @@ class NativeCode:
 
 
 class WorkerHandle:
-    """One worker, which runs one call at a time.
+    """One worker. It runs one call at a time, and has the next ones with it already, which it gives back when one runs long.
 
     Attributes:
-        owed: What is to be loaded once it is free.
+        calls: How many calls have a place in it.
+        is_alone: Whether the one call in it must stay alone.
         has_served: Whether it has run a call.
-        retirement: The timer that ends it when it is not needed.
+        idle_since: When its last call left, by the loop's time.
+        on_change: Called when it becomes usable or stalls.
     """
 
     def __init__(self, child: Child) -> None:
         self.child = child
-        self.owed: list[NativeCode] = []
+        self.calls = 0
+        self.is_alone = False
         self.has_served = False
-        self.retirement: asyncio.TimerHandle | None = None
+        self.on_change: Callable[[], None] = lambda: None
+        self._loop = asyncio.get_running_loop()
+        self.idle_since = self._loop.time()
         self._loading: set[str] = set()
-        self._when_free: Callable[[], None] | None = None
-        self._stop_timer: asyncio.TimerHandle | None = None
-        child.on_drained = self._drained
+        self._owed: list[NativeCode] = []
+        self._stalled_by: asyncio.Future[Answer | None] | None = None
+        self._stopping: set[asyncio.TimerHandle] = set()
+        child.on_stall = self._stall
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether what it runs goes on and on."""
+        return self._stalled_by is not None
 
     @property
     def is_usable(self) -> bool:
-        """Whether a call can be sent to it: it lives, and is not stopping a guest."""
-        return self.child.alive and self._stop_timer is None
+        """Whether a call can be sent to it: it lives, nothing in it runs long, and it is not stopping a guest."""
+        return self.child.alive and self._stalled_by is None and not self._stopping
 
-    def load(self, native: NativeCode) -> asyncio.Future[Message | None]:
-        """Sends native code ahead of the next call. The future is done once it is loaded, or the worker is dead."""
+    def load(self, native: NativeCode) -> "asyncio.Future[Answer | None] | None":
+        """Sends native code ahead of the next call. The future is done once it is loaded, or the worker is dead.
+
+        None when what it runs goes on and on: it is sent when that has ended.
+        """
+        if self.is_stalled:
+            self._owed.append(native)
+            return None
         self._loading.add(native.digest)
-        loaded = self.child.ask({"kind": "load", "digest": native.digest, "abi": native.abi}, native.code)
+        loaded = self.child.ask(Load(0, native.digest, native.abi, native.code))
         loaded.add_done_callback(lambda _: self._loading.discard(native.digest))
         return loaded
 
-    async def run(self, call: Call, native: NativeCode) -> Outcome:
-        """Runs a call. When it is cancelled, the guest is stopped, and the worker killed if that does not work at once."""
+    async def run(self, call: Call, native: NativeCode) -> Outcome | None:
+        """Runs a call. When it is cancelled, the guest is stopped, and the worker killed if that does not work at once.
+
+        None when it was not begun, or when nobody knows whether it was: it must be run in another worker, and alone in that if this one
+        has died.
+        """
         self.has_served = True
-        loop = asyncio.get_running_loop()
-        outer_deadline = loop.call_later(call.limits.timeout_ms / 1000 + _GRACE, self.child.kill)
+        is_cold = call.digest in self._loading
+        answer = await self._ask(call)
+        if isinstance(answer, Missing):
+            is_cold = True
+            self.load(native)
+            answer = await self._ask(call)
+        if isinstance(answer, Ran):
+            return replace(answer.outcome, cold_start=True) if is_cold else answer.outcome
+        if isinstance(answer, Missing):
+            return _failed("the worker could not load the function's code")
+        if answer is not None or self.child.died_with > 1:
+            # Given back; or of several that were in it, one has killed it.
+            return None
+        return _failed("the worker running this call died")
+
+    def _stall(self, stalled: Stalled) -> None:
+        """It has told that a call goes on and on. Until that has ended, no other is sent to it."""
+        running = self.child.asked(stalled.number)
+        if running is not None and self._stalled_by is None:
+            self._stalled_by = running
+            running.add_done_callback(self._stall_ended)
+        self.on_change()
+
+    def _stall_ended(self, _: "asyncio.Future[Answer | None]") -> None:
+        self._stalled_by = None
+        if self.child.alive:
+            for native in self._owed:
+                self.load(native)
+            self._owed.clear()
+            self.on_change()
+
+    async def _ask(self, call: Call) -> Answer | None:
+        run = Run(0, call)
+        answer = self.child.ask(run)
+        too_late = self._loop.call_later(call.limits.timeout_ms / 1000 + _GRACE, self.child.kill)
         try:
-            return await self._run(call, native)
-        except BadFrame:
-            self.child.kill()
-            return _failed("the worker running this call answered nonsense")
+            return await answer
         except asyncio.CancelledError:
-            self._stop_guest()
+            self._stop(run.number)
             raise
         finally:
-            outer_deadline.cancel()
+            too_late.cancel()
 
-    def when_free(self, action: Callable[[], None]) -> None:
-        """Does something as soon as nothing runs in it: now, or when what runs has ended. Not at all when it dies."""
-        if self.child.is_drained:
-            action()
-        else:
-            self._when_free = action
-
-    def _drained(self) -> None:
-        if self._stop_timer is not None:
-            self._stop_timer.cancel()
-            self._stop_timer = None
-        if self._when_free is not None:
-            action, self._when_free = self._when_free, None
-            action()
-
-    async def _run(self, call: Call, native: NativeCode) -> Outcome:
-        waits_for_code = call.digest in self._loading
-        answer = await self.child.ask(run_head(call), call.input)
-        if answer is not None and answer.kind == "missing":
-            waits_for_code = True
-            self.load(native)
-            answer = await self.child.ask(run_head(call), call.input)
+    def _stop(self, number: int) -> None:
+        """Nobody waits for a call any more; the worker must answer it all the same."""
+        answer = self.child.expect_again(number)
         if answer is None:
-            return _failed("the worker running this call died")
-        if answer.kind == "missing":
-            return _failed("the worker could not load the function's code")
-        return outcome_of(answer, cold_start=waits_for_code)
+            return
+        self.child.tell(Cancel(number))
+        timer = self._loop.call_later(_CANCEL_GRACE, self.child.kill)
+        self._stopping.add(timer)
+        answer.add_done_callback(lambda _: self._stopped(timer))
 
-    def _stop_guest(self) -> None:
-        if not self.child.is_drained:
-            self.child.tell({"kind": "cancel"})
-            self._stop_timer = asyncio.get_running_loop().call_later(_CANCEL_GRACE, self.child.kill)
+    def _stopped(self, timer: asyncio.TimerHandle) -> None:
+        timer.cancel()
+        self._stopping.discard(timer)
+        if self.child.alive:
+            self.on_change()
 
 
 def _failed(message: str) -> Outcome:

@@ -10,10 +10,9 @@ import pytest
 from services.executor.sandbox import Call, ErrorType, Limits, Outcome, wasmtime_c
 from services.executor.sandbox.engine import Refused, Runner
 from services.executor.sandbox.host import Sources
-from services.executor.sandbox.watch import Watch
 from tests.integration.executor.guests import ECHO, TRAPPING, Module, guest, module
 from tests.integration.executor.plain_guests import WASI, calling, command, kiln, leaving
-from tests.support.engines import HastyWatch, Preparer, running
+from tests.support.engines import HastyWatch, IdleWatch, Preparer, running
 
 PREPARER = Preparer()
 MANY = 20_000
@@ -119,19 +118,19 @@ class Counted:
 @pytest.mark.parametrize(
     ("ending", "expected", "watched", "sources"),
     [
-        (ECHO, None, Watch, Sources()),
-        (TRAPPING, ErrorType.TRAP, Watch, Sources()),
+        (ECHO, None, IdleWatch, Sources()),
+        (TRAPPING, ErrorType.TRAP, IdleWatch, Sources()),
         (guest("(loop (br 0)) (unreachable)"), ErrorType.TIMEOUT, HastyWatch, Sources()),
-        (leaving(3, (2, "words\n")), ErrorType.EXIT, Watch, Sources()),
-        (calling("kiln", "random", [0, 8]), ErrorType.PLATFORM, Watch, Sources(random=broken)),
-        (guest("(local.get 0)", "(func $start (unreachable)) (start $start)"), ErrorType.TRAP, Watch, Sources()),
-        (guest("(local.get 0)", "(table 10000000 funcref)"), ErrorType.TRAP, Watch, Sources()),
-        (guest("(local.get 0)", memory="17"), ErrorType.OUT_OF_MEMORY, Watch, Sources()),
+        (leaving(3, (2, "words\n")), ErrorType.EXIT, IdleWatch, Sources()),
+        (calling("kiln", "random", [0, 8]), ErrorType.PLATFORM, IdleWatch, Sources(random=broken)),
+        (guest("(local.get 0)", "(func $start (unreachable)) (start $start)"), ErrorType.TRAP, IdleWatch, Sources()),
+        (guest("(local.get 0)", "(table 10000000 funcref)"), ErrorType.TRAP, IdleWatch, Sources()),
+        (guest("(local.get 0)", memory="17"), ErrorType.OUT_OF_MEMORY, IdleWatch, Sources()),
     ],
     ids=["completed", "trapped", "interrupted", "exit", "host error", "start function", "too large a table", "too large a memory"],
 )
 def test_twenty_thousand_calls_leave_neither_memory_nor_stores(
-    ending: Module, expected: ErrorType | None, watched: type[Watch], sources: Sources, monkeypatch: pytest.MonkeyPatch
+    ending: Module, expected: ErrorType | None, watched: type[IdleWatch], sources: Sources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted, process = Counted(monkeypatch), psutil.Process()
     limits = Limits(memory_mb=1)

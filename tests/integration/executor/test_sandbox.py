@@ -102,6 +102,17 @@ async def only(**settings: Any) -> AsyncIterator[tuple[Sandbox, list[psutil.Proc
         yield sandbox, [worker for worker in workers() if worker not in before]
 
 
+@asynccontextmanager
+async def endless_call_in(sandbox: Sandbox) -> AsyncIterator[None]:
+    """Keeps a worker busy for good while the block runs."""
+    await sandbox.prepare(ENDLESS.digest, ENDLESS.wasm, ABI)
+    running = asyncio.create_task(run(sandbox, ENDLESS, limits=Limits(timeout_ms=60_000)))
+    await asyncio.sleep(0.05)
+    yield
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
 # Input and output
 
 
@@ -703,8 +714,8 @@ async def test_a_worker_that_dies_while_idle_is_replaced_with_its_code() -> None
     async with only(workers=1) as (sandbox, (worker,)):
         await run(sandbox, ECHO)
         worker.kill()
-        await until(lambda: not sandbox.has_idle_worker)
-        await until(lambda: sandbox.has_idle_worker)
+        await until(lambda: not sandbox.has_room)
+        await until(lambda: sandbox.has_room)
 
         await asyncio.sleep(0.2)
         outcome = await run(sandbox, ECHO)
@@ -817,8 +828,75 @@ async def test_a_cheap_call_does_not_wait_behind_endless_ones() -> None:
         await asyncio.gather(*loops, return_exceptions=True)
 
 
+async def test_many_calls_in_one_worker_each_have_their_own_outcome() -> None:
+    async with only(workers=1, max_workers=1) as (sandbox, _):
+        outcomes = await asyncio.gather(*(run(sandbox, ECHO, str(number)) for number in range(200)))
+
+        assert [outcome.output for outcome in outcomes] == [str(number).encode() for number in range(200)]
+
+
+async def test_calls_that_are_with_a_worker_already_do_not_wait_behind_one_that_runs_long() -> None:
+    async with only(workers=1, max_workers=2) as (sandbox, _):
+        for each in (ECHO, ENDLESS):
+            await sandbox.prepare(each.digest, each.wasm, ABI)
+        endless = asyncio.create_task(run(sandbox, ENDLESS, limits=Limits(timeout_ms=60_000)))
+        cheap = [asyncio.create_task(run(sandbox, ECHO, str(number))) for number in range(40)]
+
+        async with asyncio.timeout(20):
+            outcomes = await asyncio.gather(*cheap)
+
+        assert [outcome.output for outcome in outcomes] == [str(number).encode() for number in range(40)]
+        assert not endless.done()
+        endless.cancel()
+        await asyncio.gather(endless, return_exceptions=True)
+
+
+async def test_twice_as_many_endless_calls_as_workers_leave_room_for_cheap_ones() -> None:
+    async with only(workers=2, max_workers=6) as (sandbox, _):
+        for each in (ECHO, ENDLESS):
+            await sandbox.prepare(each.digest, each.wasm, ABI)
+        loops = [asyncio.create_task(run(sandbox, ENDLESS, limits=Limits(timeout_ms=60_000))) for _ in range(4)]
+
+        async with asyncio.timeout(20):
+            for number in range(50):
+                assert (await run(sandbox, ECHO, str(number))).output == str(number).encode()
+
+        assert not any(loop.done() for loop in loops)
+        for loop in loops:
+            loop.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
+
+
+async def test_calls_that_were_with_a_worker_that_died_are_run_in_another() -> None:
+    async with only(workers=1, max_workers=1) as (sandbox, (worker,)):
+        await run(sandbox, ECHO)
+        await suspend(worker)
+        running = [asyncio.create_task(run(sandbox, ECHO, str(number))) for number in range(5)]
+        await asyncio.sleep(0.05)
+        worker.kill()
+
+        assert [outcome.output for outcome in await asyncio.gather(*running)] == [str(number).encode() for number in range(5)]
+
+
+async def test_a_call_that_is_cancelled_before_its_turn_is_not_run_and_costs_nobody_anything() -> None:
+    async with only(workers=1, max_workers=1) as (sandbox, (worker,)):
+        await run(sandbox, ECHO)
+        await suspend(worker)
+        running = [asyncio.create_task(run(sandbox, ECHO, str(number))) for number in range(3)]
+        await asyncio.sleep(0.02)
+        running[1].cancel()
+        await asyncio.sleep(0.02)
+        worker.resume()
+
+        first, second, third = await asyncio.gather(*running, return_exceptions=True)
+
+        assert isinstance(second, asyncio.CancelledError)
+        assert [one.output for one in (first, third) if isinstance(one, Outcome)] == [b"0", b"2"]
+        assert worker.is_running()
+
+
 async def test_calls_beyond_those_that_may_wait_are_refused() -> None:
-    async with only(workers=1, max_workers=1, max_waiting=1) as (sandbox, _):
+    async with only(workers=1, max_workers=1, places=1, max_waiting=1) as (sandbox, _):
         async with sandbox.reserve():
             waiting = asyncio.create_task(run(sandbox, ECHO))
             await sandbox.prepare(ECHO.digest, ECHO.wasm, ABI)
@@ -838,7 +916,7 @@ async def test_those_who_wait_are_served_in_their_order_and_those_who_left_are_s
         async with sandbox.reserve():
             served.append(number)
 
-    async with only(workers=1, max_workers=1) as (sandbox, _):
+    async with only(workers=1, max_workers=1, places=1) as (sandbox, _):
         async with sandbox.reserve():
             waiting = [asyncio.create_task(wait(number)) for number in range(4)]
             await asyncio.sleep(0.05)
@@ -847,7 +925,7 @@ async def test_those_who_wait_are_served_in_their_order_and_those_who_left_are_s
         await asyncio.gather(*waiting, return_exceptions=True)
 
         assert served == [0, 2, 3]
-        assert sandbox.has_idle_worker
+        assert sandbox.has_room
 
 
 # Native code
@@ -856,9 +934,9 @@ async def test_those_who_wait_are_served_in_their_order_and_those_who_left_are_s
 async def test_the_first_call_in_a_spare_worker_is_cold_and_the_next_is_warm() -> None:
     async with only(workers=1, max_workers=2) as (sandbox, _):
         warm = await run(sandbox, ECHO)
-        async with sandbox.reserve(), sandbox.reserve() as spare:
-            cold = await spare.run(call(ECHO))
-            again = await spare.run(call(ECHO))
+        async with endless_call_in(sandbox):
+            cold = await run(sandbox, ECHO)
+            again = await run(sandbox, ECHO)
 
         assert (warm.cold_start, cold.cold_start, again.cold_start) == (False, True, False)
 
@@ -891,7 +969,7 @@ async def test_a_worker_that_let_go_of_code_gets_it_again() -> None:
 
 async def test_code_prepared_while_a_worker_was_busy_is_there_when_it_is_free() -> None:
     async with only(workers=1, max_workers=1) as (sandbox, _):
-        async with sandbox.reserve():
+        async with endless_call_in(sandbox):
             await sandbox.prepare(ECHO.digest, ECHO.wasm, ABI)
         await asyncio.sleep(0.2)
 

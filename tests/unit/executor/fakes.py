@@ -150,7 +150,7 @@ class FakeSandbox:
         self._worker = asyncio.Lock()
 
     @property
-    def has_idle_worker(self) -> bool:
+    def has_room(self) -> bool:
         return not self._worker.locked() and self.refusal is None
 
     @asynccontextmanager

@@ -454,7 +454,7 @@ async def test_a_call_that_is_cancelled_while_it_runs_is_recorded_as_cancelled(e
     assert row.error is not None
     assert (row.status, row.error.type) == (Status.FAILED, ErrorType.CANCELLED)
     assert row.completed_at is not None
-    assert executor.sandbox.has_idle_worker
+    assert executor.sandbox.has_room
 
 
 async def test_a_call_that_is_cancelled_while_it_waits_is_recorded_as_cancelled_and_never_runs(executor: Executor) -> None:
