@@ -79,7 +79,8 @@ class Carrier:
         """
         self._number += 1
         number = self._number
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Answer] = loop.create_future()
         self._pending[number] = answer
         self._waiting.append(
             pb.Call(number=number, method=method, message=message, timeout_ms=max(1, round(seconds * 1000)), metadata=packed(metadata))
@@ -87,17 +88,20 @@ class Carrier:
         self._something.set()
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._run())
+        too_late = loop.call_later(seconds, self._expire, number, answer)
         try:
-            async with asyncio.timeout(seconds):
-                return await answer
-        except TimeoutError:
-            self._cancel(number)
-            raise _error(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded") from None
+            return await answer
         except asyncio.CancelledError:
             self._cancel(number)
             raise
         finally:
+            too_late.cancel()
             self._pending.pop(number, None)
+
+    def _expire(self, number: int, answer: "asyncio.Future[Answer]") -> None:
+        if not answer.done():
+            self._cancel(number)
+            answer.set_exception(_error(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"))
 
     def _cancel(self, number: int) -> None:
         self._cancelled.append(number)

@@ -3,8 +3,8 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any, Final
+from types import TracebackType
+from typing import Any, Final, Self
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -30,8 +30,8 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
     """
 
     def __init__(self, *, max_concurrent: int) -> None:
-        self._max_concurrent = max_concurrent
-        self._serving = 0
+        self.max_concurrent = max_concurrent
+        self.serving = 0
 
     async def intercept_service(self, continuation: Callable[..., Awaitable[Any]], details: grpc.HandlerCallDetails) -> Any:
         handler = await continuation(details)
@@ -55,14 +55,16 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
 
     def _unary(self, method: str, inner: Callable[..., Awaitable[Any]], read: Callable[[Any], Any]) -> Callable[..., Awaitable[Any]]:
         async def handle(message: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            async with self._around(method, context), self._admitted(method), _within_deadline(method, context):
+            async with _Call(self, method, context) as call:
+                call.admit()
                 return await inner(read(message), context)
 
         return handle
 
     def _streaming(self, method: str, inner: Callable[..., Any], read: Callable[[Any], Any]) -> Callable[..., AsyncIterator[Any]]:
         async def handle(message: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-            async with self._around(method, context), self._admitted(method), _within_deadline(method, context):
+            async with _Call(self, method, context) as call:
+                call.admit()
                 answers = inner(read(message), context)
                 if not hasattr(answers, "__aiter__"):  # a handler that writes through the context, as gRPC's own services do
                     await answers
@@ -72,62 +74,91 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
 
         return handle
 
-    @asynccontextmanager
-    async def _around(self, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
-        """What the call knows of itself, its line in the log, and its error as a status. Always enters: a refusal is raised inside."""
-        began = time.monotonic()
-        metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-        identity = request.accept_request_id(metadata.get(request.REQUEST_ID_HEADER))
-        request.request_id.set(identity)
-        await context.send_initial_metadata(((request.REQUEST_ID_HEADER, identity),))
-        code = grpc.StatusCode.OK
-        try:
-            yield
-        except asyncio.CancelledError:
-            code = grpc.StatusCode.CANCELLED
-            raise
-        except Exception as error:
-            # The status is set instead of aborting: grpc.aio does not wait for aborted handlers when it stops (grpc/grpc#37239).
-            known = shown(error, method=method)
-            code = status.code_of(known)
-            set_status(context, known, identity)
-        finally:
-            if not method.startswith("/grpc."):
-                logger().info("rpc", method=method, code=code.name, ms=round((time.monotonic() - began) * 1000, 1))
 
-    @asynccontextmanager
-    async def _admitted(self, method: str) -> AsyncIterator[None]:
-        if method.startswith(_RESERVED) or policy_of(method).deadline_seconds is None:
-            yield
+class _Call:
+    """A call that is served: what it knows of itself, its deadline, its line in the log, and its error as a status.
+
+    A class and no generator, and one for all that: it is around every call, and costs less than the call's own work this way.
+    """
+
+    __slots__ = (
+        "_admitted",
+        "_began",
+        "_cancelling",
+        "_context",
+        "_expired",
+        "_identity",
+        "_method",
+        "_seconds",
+        "_server",
+        "_task",
+        "_timer",
+    )
+
+    def __init__(self, server: ServerInterceptor, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        self._server = server
+        self._method = method
+        self._context = context
+        self._admitted = self._expired = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> Self:
+        self._began = time.monotonic()
+        offered = next((value for key, value in self._context.invocation_metadata() or () if key == request.REQUEST_ID_HEADER), None)
+        self._identity = request.accept_request_id(offered if isinstance(offered, str) else None)
+        request.request_id.set(self._identity)
+        await self._context.send_initial_metadata(((request.REQUEST_ID_HEADER, self._identity),))
+        return self
+
+    def admit(self) -> None:
+        """Counts the call, and gives it its deadline.
+
+        Raises:
+            ResourceExhausted: there are as many as may be.
+            DeadlineExceeded: it has passed.
+        """
+        allowed = policy_of(self._method).deadline_seconds
+        if allowed is None:
+            request.deadline.set(None)
             return
-        if self._serving >= self._max_concurrent:
-            raise errors.ResourceExhausted("too many calls at once", reason="TOO_MANY_CALLS", retry_after=1)
-        self._serving += 1
-        try:
-            yield
-        finally:
-            self._serving -= 1
+        if not self._method.startswith(_RESERVED):
+            if self._server.serving >= self._server.max_concurrent:
+                raise errors.ResourceExhausted("too many calls at once", reason="TOO_MANY_CALLS", retry_after=1)
+            self._server.serving += 1
+            self._admitted = True
+        offered = self._context.time_remaining()
+        self._seconds = allowed if offered is None else min(allowed, offered)
+        if self._seconds <= 0:
+            raise errors.DeadlineExceeded("the call's deadline had passed before it began")
+        request.deadline.set(time.monotonic() + self._seconds)
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a call is served by a task")
+        self._task, self._cancelling = task, task.cancelling()
+        self._timer = asyncio.get_running_loop().call_later(self._seconds, self._expire)
 
+    def _expire(self) -> None:
+        self._expired = True
+        self._task.cancel()
 
-@asynccontextmanager
-async def _within_deadline(method: str, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
-    allowed = policy_of(method).deadline_seconds
-    if allowed is None:
-        request.deadline.set(None)
-        yield
-        return
-    offered = context.time_remaining()
-    seconds = allowed if offered is None else min(allowed, offered)
-    if seconds <= 0:
-        raise errors.DeadlineExceeded("the call's deadline had passed before it began")
-    request.deadline.set(time.monotonic() + seconds)
-    try:
-        async with asyncio.timeout(seconds) as limit:
-            yield
-    except TimeoutError:
-        if not limit.expired():
-            raise
-        raise errors.DeadlineExceeded(f"the call took longer than {seconds:.3g} s") from None
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> bool:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._server.serving -= self._admitted
+        # As `asyncio.timeout` does it: whoever else has cancelled the task meant it.
+        if self._expired and self._task.uncancel() <= self._cancelling and isinstance(error, asyncio.CancelledError):
+            error = errors.DeadlineExceeded(f"the call took longer than {self._seconds:.3g} s")
+        code, is_told = grpc.StatusCode.OK, isinstance(error, Exception)
+        if isinstance(error, Exception):
+            # The status is set instead of aborting: grpc.aio does not wait for aborted handlers when it stops (grpc/grpc#37239).
+            known = shown(error, method=self._method)
+            code = status.code_of(known)
+            set_status(self._context, known, self._identity)
+        elif error is not None:
+            code = grpc.StatusCode.CANCELLED
+        if not self._method.startswith("/grpc."):
+            logger().info("rpc", method=self._method, code=code.name, ms=round((time.monotonic() - self._began) * 1000, 1))
+        return is_told
 
 
 def _reader(handler: Any) -> Callable[[Any], Any]:

@@ -7,12 +7,21 @@ import logging
 import sys
 from collections.abc import MutableMapping
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import orjson
 import structlog
 
 from libs.common import request
+
+
+class _Bound:
+    """The logger of this process."""
+
+    logger: Any = structlog.get_logger()
+
+
+_bound: Final = _Bound()
 
 
 def configure(service: str, level: str) -> None:
@@ -35,12 +44,14 @@ def configure(service: str, level: str) -> None:
         logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
         cache_logger_on_first_use=True,
     )
+    # Bound once: a lazy one is bound again for each line.
+    _bound.logger = structlog.get_logger().bind()
     logging.basicConfig(handlers=[_ToStructlog()], level=logging.WARNING, force=True)
 
 
 def logger() -> Any:
     """The logger; `logger().info("event_name", field=value)`."""
-    return structlog.get_logger()
+    return _bound.logger
 
 
 def _with_context(service: str, _: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

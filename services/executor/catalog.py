@@ -87,6 +87,8 @@ class Catalog:
         Raises:
             Unavailable: it is not in that time.
         """
+        if self._complete.is_set():
+            return
         try:
             async with asyncio.timeout(timeout_seconds):
                 await self._complete.wait()

@@ -2,13 +2,14 @@
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from typing import Any, Final
 from uuid import UUID
 
 import orjson
+from msgspec.structs import replace
 
 from services.executor.execution import Execution, Status
 from services.executor.sandbox.outcome import ErrorType, Frame, GuestError, Level, LogLine

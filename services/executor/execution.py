@@ -1,9 +1,10 @@
 """The record of one run, as the executor holds it."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
+
+import msgspec
 
 from services.executor.sandbox.outcome import GuestError, LogLine, Outcome
 
@@ -24,8 +25,7 @@ class Durability(StrEnum):
     COMMIT = "COMMIT"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Execution:
+class Execution(msgspec.Struct, frozen=True, kw_only=True):
     """One run. Times are UTC; what is not known yet is None.
 
     Attributes:

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
+from msgspec import structs
+
 from libs.common import jsontext
 from libs.common.errors import InvalidArgument, KilnError, NotFound, ResourceExhausted, Unavailable
 from libs.common.ids import milliseconds_of, parse_uuid, uuid7
@@ -231,7 +233,7 @@ class Executions:
             async with self._sandbox.reserve() as slot:
                 self._refuse_deleted(execution)
                 queue_us = round((time.monotonic() - accepted_at) * 1e6)
-                execution = replace(execution, status=Status.RUNNING, queue_us=queue_us, started_at=_now())
+                execution = structs.replace(execution, status=Status.RUNNING, queue_us=queue_us, started_at=_now())
                 (self._recorder.start if begun else self._recorder.begin)(execution, room)
                 begun = True
                 return _ended(execution, await self._outcome(slot, call, runnable))
@@ -281,7 +283,7 @@ class Executions:
 
 def _ended(execution: Execution, outcome: Outcome) -> Execution:
     fields: dict[str, Any] = outcome_fields(outcome)
-    return replace(execution, **fields, cold_start=execution.cold_start or outcome.cold_start, completed_at=_now())
+    return structs.replace(execution, **fields, cold_start=execution.cold_start or outcome.cold_start, completed_at=_now())
 
 
 def _platform(message: str) -> Outcome:

@@ -4,11 +4,12 @@ import asyncio
 import errno
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 from uuid import UUID
+
+from msgspec.structs import replace
 
 from libs.common.errors import AlreadyExists, KilnError, ResourceExhausted, Unavailable
 from libs.common.logs import logger

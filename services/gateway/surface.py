@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final, cast
 
 from google.api import field_behavior_pb2
@@ -58,6 +58,7 @@ def headers(descriptor: Descriptor) -> tuple[Member, ...]:
     return tuple(member for member in members(descriptor).values() if member.header)
 
 
+@lru_cache(maxsize=1024)
 def rest_path(descriptor: Descriptor, path: str) -> str:
     """A field's path as REST knows it: `limits.timeout_ms` → `limits.timeoutMs`, `input_text` → `input`."""
     names: list[str] = []

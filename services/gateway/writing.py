@@ -6,19 +6,23 @@ Fields that hold JSON text are spliced in as they are.
 import base64
 import math
 from collections.abc import Callable
-from functools import cache
+from datetime import datetime, timedelta
+from functools import cache, lru_cache
 from typing import Any, Final
 
 import orjson
 from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.gateway import problems, surface
 from services.gateway.surface import Member
 
 _SIXTY_FOUR_BITS: Final = (FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT64)
 _FLOATS: Final = (FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE)
+
+_EPOCH: Final = datetime(1970, 1, 1)
 
 Convert = Callable[[Any], Any]
 
@@ -83,10 +87,21 @@ def _single(field: FieldDescriptor) -> Convert | None:
 
 def _message(descriptor: Descriptor) -> Convert:
     if descriptor.full_name == "google.protobuf.Timestamp":
-        return lambda time: time.ToJsonString()
+        return _timestamp
     if descriptor.full_name == "google.rpc.Status":
         return problems.error_object
     return json_format.MessageToDict if descriptor.full_name.startswith(surface.WELL_KNOWN) else _tree
+
+
+def _timestamp(time: Timestamp) -> str:
+    """As `ToJsonString` writes it, many times as fast."""
+    fraction = f".{time.nanos:09}".removesuffix("000").removesuffix("000") if time.nanos else ""
+    return f"{_second(time.seconds)}{fraction}Z"
+
+
+@lru_cache(maxsize=256)
+def _second(seconds: int) -> str:
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat()
 
 
 def _enum(enum: EnumDescriptor) -> Convert:

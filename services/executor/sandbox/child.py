@@ -12,7 +12,7 @@ from typing import Final, cast
 
 from services.executor.sandbox.framing import BadFrame, Decoder, framed
 from services.executor.sandbox.process import Arguments
-from services.executor.sandbox.wire import Answer, Ready, Request, Stalled, answer_of, encode
+from services.executor.sandbox.wire import Answer, Ran, Ready, Request, Stalled, answer_of, encode
 
 _ROOT: Final = Path(__file__).resolve().parents[3]
 _TAIL_BYTES: Final = 2000
@@ -192,7 +192,9 @@ class Child(asyncio.Protocol):
             self.kill()
 
     def _hear(self, answer: Answer) -> None:
-        if isinstance(answer, Ready):
+        if type(answer) is Ran:
+            self._settle(answer.number, answer)
+        elif isinstance(answer, Ready):
             self.ready = answer
             self._end_start()
         elif isinstance(answer, Stalled):

@@ -107,7 +107,7 @@ class Desk:
                 self._accept(request_of(message))
 
     def _accept(self, request: Request) -> None:
-        if not isinstance(request, Cancel):
+        if type(request) is not Cancel:
             self._requests.append(request)
         elif request.number == self._current:
             self._is_cancelled = True

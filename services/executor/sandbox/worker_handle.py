@@ -80,13 +80,13 @@ class WorkerHandle:
         self.has_served = True
         is_cold = call.digest in self._loading
         answer = await self._ask(call)
-        if isinstance(answer, Missing):
+        if type(answer) is Missing:
             is_cold = True
             self.load(native)
             answer = await self._ask(call)
-        if isinstance(answer, Ran):
+        if type(answer) is Ran:
             return replace(answer.outcome, cold_start=True) if is_cold else answer.outcome
-        if isinstance(answer, Missing):
+        if type(answer) is Missing:
             return _failed("the worker could not load the function's code")
         if answer is not None or self.child.died_with > 1:
             # Given back; or of several that were in it, one has killed it.

@@ -46,6 +46,8 @@ def stream(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.BytesIO]:
         # Kept by name: pytest puts its own stderr back for the test itself, and a forgotten wrapper would close what it wraps.
         stderr = io.TextIOWrapper(said, write_through=True)
         patch.setattr(sys, "stderr", stderr)
+        # Put back with the rest.
+        patch.setattr(logs._bound, "logger", logs._bound.logger)
         logs.configure("registry", "info")
         yield said
     structlog.reset_defaults()

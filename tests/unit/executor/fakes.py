@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import asyncpg
+from msgspec import structs
 
 from libs.common.errors import NotFound, Unavailable
 from services.executor.catalog import CatalogFunction, Runnable
@@ -88,7 +89,7 @@ class FakeHistory:
         """Ends what has not ended, as another executor does when this one seems dead."""
         for identity, row in self.rows.items():
             if row.completed_at is None:
-                self.rows[identity] = replace(row, status=Status.FAILED, error=SWEPT, completed_at=datetime.now(UTC))
+                self.rows[identity] = structs.replace(row, status=Status.FAILED, error=SWEPT, completed_at=datetime.now(UTC))
                 self.swept.add(identity)
 
     async def until(self, condition: Callable[[], bool]) -> None:

@@ -9,6 +9,7 @@ from typing import Any, cast
 from uuid import UUID
 
 import pytest
+from msgspec import structs
 
 from libs.common.errors import (
     AlreadyExists,
@@ -715,7 +716,9 @@ async def test_a_call_that_was_swept_while_it_waited_runs_all_the_same(executor:
 async def test_of_two_executors_that_were_given_one_id_the_first_end_stays(executor: Executor) -> None:
     executor.drain()
     call = await executor.running(identity := uuid7())
-    other = replace(await executor.executions.get(str(identity)), status=Status.COMPLETED, output=b"2", completed_at=datetime.now(UTC))
+    other = structs.replace(
+        await executor.executions.get(str(identity)), status=Status.COMPLETED, output=b"2", completed_at=datetime.now(UTC)
+    )
     await executor.history.write([(uuid7(), other)])
 
     executor.let_go()
