@@ -20,8 +20,8 @@ class Settings(DatabaseSettings):
         1024, ge=64, description="How large the journal may become while the database is away, in MiB; then calls are refused."
     )
     executor_workers: int = Field(2, gt=0, le=256, description="Worker processes that always run.")
-    executor_max_workers: int = Field(16, gt=0, le=1024, description="Worker processes at most, when all are busy.")
-    executor_max_waiting: int = Field(256, ge=0, description="Calls that may wait for a worker; more are refused.")
+    executor_max_workers: int = Field(16, gt=0, le=1024, description="Worker processes at most, when calls run long.")
+    executor_max_waiting: int = Field(256, ge=0, description="Calls that may wait for a place in a worker; more are refused.")
     executor_batch_workers: int = Field(
         8, gt=0, le=1024, description="Runs of batches and streams at once, all together; the other workers are for single calls."
     )
