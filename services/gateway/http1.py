@@ -8,7 +8,7 @@ import asyncio
 import enum
 import re
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import httptools
 from uvicorn.config import Config
@@ -27,6 +27,8 @@ _CHUNK_OVERHEAD_BYTES: Final = 16 * 1024
 _PROGRESS_BYTES: Final = 64 * 1024
 # How long a refused client may go on sending before the connection closes; closing at once would reset it before it reads the answer.
 _LINGER_SECONDS: Final = 1.0
+# How the head of an answer begins that is none of those that others follow (1xx).
+_FINAL: Final = (b"HTTP/1.1 2", b"HTTP/1.1 3", b"HTTP/1.1 4", b"HTTP/1.1 5")
 _LENGTH: Final = re.compile(rb"[0-9]{1,18}")
 
 
@@ -55,6 +57,40 @@ class _Refused(Exception):
     def __init__(self, error: KilnError) -> None:
         super().__init__(error.message)
         self.error = error
+
+
+class _OneWrite:
+    """What uvicorn writes an answer to: head and body, which it writes apart, go out together. A write is dear, since it wakes the client.
+
+    Args:
+        transport: The connection.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head = b""
+
+    def write(self, data: bytes) -> None:
+        """Holds a head back; what comes next takes it along."""
+        if not self._head and data.startswith(_FINAL):
+            self._head = data
+        else:
+            self._transport.write(self._head + data)
+            self._head = b""
+
+    def flush(self) -> None:
+        """No body comes."""
+        if self._head:
+            self.write(b"")
+
+    def close(self) -> None:
+        """Closes the connection behind what was written."""
+        self.flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        """Whether it is closed, or will be."""
+        return self._transport.is_closing()
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -173,12 +209,15 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         # As uvicorn does it, but the task is remembered, to be cancelled when the client goes away.
+        cycle.transport = cast(asyncio.Transport, _OneWrite(self.transport))
         self._answering = cycle
         self._task = self.loop.create_task(cycle.run_asgi(app))
         self._task.add_done_callback(self.tasks.discard)
         self.tasks.add(self._task)
 
     def on_response_complete(self) -> None:
+        if self._answering:
+            cast(_OneWrite, self._answering.transport).flush()
         super().on_response_complete()
         if self.transport.is_closing():
             self._watch_writing()

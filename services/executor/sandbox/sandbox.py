@@ -1,8 +1,7 @@
 """Runs guests: each call in a fresh instance, inside of a process that has nothing worth stealing and can be lost at any time."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Iterable
 from types import TracebackType
 from typing import Final, Self
 
@@ -27,12 +26,26 @@ _WORKER_DATA_BYTES: Final = 3 << 30
 
 
 class Slot:
-    """The right to run calls, one after the other, each as soon as it is its turn in a worker."""
+    """The right to run calls, one after the other, each as soon as it is its turn in a worker. An async context manager.
 
-    def __init__(self, pool: Pool, code: CodeCache[NativeCode], worker: WorkerHandle) -> None:
+    Entering it waits for a place in a worker, which leaving it gives back.
+
+    Raises:
+        Exhausted: Too many wait.
+        StartFailed: There is no worker and none can be started.
+    """
+
+    def __init__(self, pool: Pool, code: CodeCache[NativeCode]) -> None:
         self._pool = pool
         self._code = code
-        self._worker: WorkerHandle | None = worker
+        self._worker: WorkerHandle | None = None
+
+    async def __aenter__(self) -> Self:
+        self._worker = await self._pool.take()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._release()
 
     async def run(self, call: Call) -> Outcome:
         """Runs a call to its end. A guest's fault is an outcome, and so is the death of the worker.
@@ -48,16 +61,15 @@ class Slot:
         while True:
             worker = self._worker
             if worker is None or not worker.is_usable:
-                self.release()
+                self._release()
                 worker = self._worker = await self._pool.take_again(alone=alone)
             outcome = await worker.run(call, native)
             if outcome is not None:
                 return outcome
             alone = not worker.child.alive
-            self.release()
+            self._release()
 
-    def release(self) -> None:
-        """Gives its place back."""
+    def _release(self) -> None:
         worker, self._worker = self._worker, None
         if worker is not None:
             self._pool.give_back(worker)
@@ -155,19 +167,9 @@ class Sandbox:
         # One that waits may go away; the others still want it.
         await asyncio.shield(task)
 
-    @asynccontextmanager
-    async def reserve(self) -> AsyncIterator[Slot]:
-        """A slot to run calls in, as soon as a worker has room, first come, first served. Where calls run long, spares are started.
-
-        Raises:
-            Exhausted: Too many wait.
-            StartFailed: There is no worker and none can be started.
-        """
-        slot = Slot(self._pool, self._code, await self._pool.take())
-        try:
-            yield slot
-        finally:
-            slot.release()
+    def reserve(self) -> Slot:
+        """A slot, to be entered to run calls in: as soon as a worker has room, first come, first served."""
+        return Slot(self._pool, self._code)
 
     async def _prepare(self, digest: str, wasm: bytes, abi_name: str) -> None:
         native = await self._preparer.compile(digest, abi_name, wasm)
