@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, cast
@@ -18,6 +19,10 @@ _ROOT: Final = Path(__file__).resolve().parents[3]
 _TAIL_BYTES: Final = 2000
 # Where the interpreter itself may need them to start; anything else of our environment stays with us.
 _PASSED_ON: Final = ("LD_LIBRARY_PATH",)
+
+# Of a process whose guest runs long: it gets a tenth of what one that is as busy gets.
+_NICENESS_OF_LONG: Final = 10
+_MAY_RAISE_PRIORITY: Final = os.geteuid() == 0
 
 
 class StartFailed(Exception):
@@ -138,6 +143,17 @@ class Child(asyncio.Protocol):
             # What is asked in one turn of the loop is sent by one write.
             self._loop.call_soon(self._send)
         self._unsent.append(encode(request))
+
+    def give_way(self, *, gives_way: bool) -> None:
+        """Whether others that want a processor get most of it. Where that could not be taken back, it stays as it is."""
+        if not _MAY_RAISE_PRIORITY:
+            return
+        niceness = _NICENESS_OF_LONG if gives_way else 0
+        with suppress(OSError):
+            for thread in os.listdir(f"/proc/{self.pid}/task"):
+                os.setpriority(os.PRIO_PROCESS, int(thread), niceness)
+            # Where the kernel shares processors out by sessions, niceness counts only within one.
+            Path(f"/proc/{self.pid}/autogroup").write_text(str(niceness), encoding="ascii")
 
     def kill(self) -> None:
         """Ends it now. Harmless when it has ended."""

@@ -13,6 +13,8 @@ from services.executor.sandbox.worker_handle import NativeCode, WorkerHandle
 
 # A worker that dies younger than this without having run anything did not really start.
 _INFANCY_SECONDS: Final = 2.0
+# A call that has run long for so many seconds more may do so for good.
+_LASTING_SECONDS: Final = 0.05
 _FIRST_BACKOFF_SECONDS: Final = 0.1
 _LAST_BACKOFF_SECONDS: Final = 5.0
 
@@ -170,16 +172,22 @@ class Pool:
                 self._waiters.remove(waiter)
             raise
 
-    def _start_missing(self) -> None:
+    def _stalled(self) -> None:
+        self._serve()
+        # Most that run long have ended by then, and a start costs more than they do.
+        asyncio.get_running_loop().call_later(_LASTING_SECONDS, self._start_missing, self._size.standing)
+
+    def _start_missing(self, swift_wanted: int = 1) -> None:
         """Starts workers: up to the standing number, and others for those in which a call runs long.
 
-        One more than those is there even when nobody waits for it, since a start takes longer than most calls.
+        Args:
+            swift_wanted: How many in which none does are to be there though nobody waits for them.
         """
         if not self._is_open:
             return
         there = len(self._workers) + len(self._starts)
         swift = there - sum(worker.is_stalled for worker in self._workers)
-        wanted = self._size.standing if self._waiters else 1
+        wanted = self._size.standing if self._waiters else swift_wanted
         missing = max(self._size.standing - there, min(wanted - swift, self._size.most - there))
         for _ in range(missing):
             task = asyncio.get_running_loop().create_task(self._add_after_backoff())
@@ -201,7 +209,8 @@ class Pool:
         worker = WorkerHandle(await self._start())
         born = asyncio.get_running_loop().time()
         worker.child.on_death = lambda: self._died(worker, born)
-        worker.on_change = self._serve
+        worker.on_usable = self._serve
+        worker.on_stall = self._stalled
         self._workers.append(worker)
         if len(self._workers) <= self._size.standing:
             for native in self._prepared():

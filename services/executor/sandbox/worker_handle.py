@@ -31,7 +31,8 @@ class WorkerHandle:
         is_alone: Whether the one call in it must stay alone.
         has_served: Whether it has run a call.
         idle_since: When its last call left, by the loop's time.
-        on_change: Called when it becomes usable or stalls.
+        on_usable: Called when a call can be sent to it again.
+        on_stall: Called when what it runs goes on and on.
     """
 
     def __init__(self, child: Child) -> None:
@@ -39,7 +40,8 @@ class WorkerHandle:
         self.calls = 0
         self.is_alone = False
         self.has_served = False
-        self.on_change: Callable[[], None] = lambda: None
+        self.on_usable: Callable[[], None] = lambda: None
+        self.on_stall: Callable[[], None] = lambda: None
         self._loop = asyncio.get_running_loop()
         self.idle_since = self._loop.time()
         self._loading: set[str] = set()
@@ -98,16 +100,18 @@ class WorkerHandle:
         running = self.child.asked(stalled.number)
         if running is not None and self._stalled_by is None:
             self._stalled_by = running
+            self.child.give_way(gives_way=True)
             running.add_done_callback(self._stall_ended)
-        self.on_change()
+        self.on_stall()
 
     def _stall_ended(self, _: "asyncio.Future[Answer | None]") -> None:
         self._stalled_by = None
         if self.child.alive:
+            self.child.give_way(gives_way=False)
             for native in self._owed:
                 self.load(native)
             self._owed.clear()
-            self.on_change()
+            self.on_usable()
 
     async def _ask(self, call: Call) -> Answer | None:
         run = Run(0, call)
@@ -135,7 +139,7 @@ class WorkerHandle:
         timer.cancel()
         self._stopping.discard(timer)
         if self.child.alive:
-            self.on_change()
+            self.on_usable()
 
 
 def _failed(message: str) -> Outcome:

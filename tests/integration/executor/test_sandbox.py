@@ -867,6 +867,17 @@ async def test_twice_as_many_endless_calls_as_workers_leave_room_for_cheap_ones(
         await asyncio.gather(*loops, return_exceptions=True)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may take niceness back")
+async def test_a_guest_that_runs_long_gives_way_to_others_and_the_next_does_not() -> None:
+    async with only(workers=1, max_workers=2) as (sandbox, (worker,)):
+        async with endless_call_in(sandbox):
+            await until(lambda: worker.nice() == 10)
+            await until(lambda: "nice 10" in Path(f"/proc/{worker.pid}/autogroup").read_text())
+
+        await until(lambda: worker.nice() == 0)
+        assert {os.getpriority(os.PRIO_PROCESS, thread.id) for thread in worker.threads()} == {0}
+
+
 async def test_calls_that_were_with_a_worker_that_died_are_run_in_another() -> None:
     async with only(workers=1, max_workers=1) as (sandbox, (worker,)):
         await run(sandbox, ECHO)
