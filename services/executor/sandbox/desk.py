@@ -78,7 +78,9 @@ class Desk:
             SupervisorGone: its answer is for nobody.
         """
         with suppress(BlockingIOError):
-            self._read(socket.MSG_DONTWAIT)
+            # All of it: what cancels the guest may lie behind the input of another call.
+            while True:
+                self._read(socket.MSG_DONTWAIT)
         return self._is_cancelled
 
     def give_back(self) -> None:
