@@ -161,6 +161,9 @@ class Pool:
         self._start_missing()
 
     async def _placed(self, waiter: _Waiter) -> WorkerHandle:
+        if not self._is_open:
+            self._waiters.remove(waiter)
+            raise StartFailed("the sandbox is closed")
         self._serve()
         try:
             return await waiter.place

@@ -940,6 +940,19 @@ async def test_those_who_wait_are_served_in_their_order_and_those_who_left_are_s
         assert sandbox.has_room
 
 
+async def test_calls_that_are_under_way_when_a_sandbox_is_closed_end() -> None:
+    async with only(workers=1) as (sandbox, (worker,)):
+        await run(sandbox, ECHO)
+        await suspend(worker)
+        running = [asyncio.create_task(run(sandbox, ECHO)) for _ in range(3)]
+        await asyncio.sleep(0.05)
+
+    async with asyncio.timeout(5):
+        ended = await asyncio.gather(*running, return_exceptions=True)
+
+    assert {type(one) for one in ended} == {StartFailed}
+
+
 # Native code
 
 
