@@ -1,4 +1,4 @@
-"""python -m bench [--quick] [sandbox] [bombs] [compiling] [executing]: measures all, or what is named, on a platform of its own."""
+"""python -m bench [--quick] [sandbox] [bombs] [compiling] [executing] [serving]: measures all, or what is named, on a fresh platform."""
 
 import argparse
 from collections.abc import Callable, Iterable, Iterator
@@ -6,7 +6,7 @@ from typing import Final
 
 import httpx
 
-from bench import bombs, compiling, executing, sandbox
+from bench import bombs, compiling, executing, sandbox, serving
 from bench.platform import running
 
 # Name → what it measures, part by part, as Markdown; rounds; rounds with --quick.
@@ -17,6 +17,7 @@ _ON_A_PLATFORM: Final[dict[str, tuple[Callable[[httpx.Client, int], Iterator[str
     "bombs": (bombs.measure, 40, 5),
     "compiling": (compiling.measure, 20, 3),
     "executing": (executing.measure, 500, 50),
+    "serving": (serving.measure, 5, 1),
 }
 
 

@@ -1,7 +1,7 @@
 """Percentiles and tables."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 
 def p50(values: Sequence[float]) -> float:
@@ -31,3 +31,15 @@ def seconds(value: float) -> str:
 def ratio(ours: float, theirs: float) -> str:
     """How many times the reference."""
     return f"{ours / theirs:.2f} x"
+
+
+def spread(values: Sequence[float], shown: Callable[[float], str]) -> str:
+    """The median of several turns, and the least and the most of them."""
+    if len(values) == 1:
+        return shown(values[0])
+    return f"{shown(p50(values))} ({shown(min(values))} to {shown(max(values))})"
+
+
+def ratios(ours: Sequence[float], theirs: Sequence[float]) -> str:
+    """How many times the reference, turn by turn."""
+    return spread([our / their for our, their in zip(ours, theirs, strict=True)], "{:.2f} x".format)
