@@ -10,8 +10,9 @@ import asyncio
 import math
 import signal
 import struct
-from collections.abc import Callable, Collection, Coroutine, Sequence
-from contextlib import AsyncExitStack
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -64,6 +65,7 @@ class Program:
         fingerprint: Of all the files it is made of: a process of another is not the same program.
         warm_up: Requests that are made before any other.
         practice: Requests that are made later, while there is nothing else to do.
+        tidy_seconds: How long it may go on behind an answer, until it is stopped, while nobody waits for it.
         max_builds: After how many builds another takes a process's place.
         file_bytes: Largest file that it may write in its folder for temporary files.
         name: Whose it is: programs of one command and one name are states of the same, of which the newest replaces the others.
@@ -75,6 +77,7 @@ class Program:
     fingerprint: str = ""
     warm_up: tuple[bytes, ...] = ()
     practice: tuple[bytes, ...] = ()
+    tidy_seconds: float = 0.0
     max_builds: int = MAX_BUILDS
     file_bytes: int = 0
     name: str = ""
@@ -272,6 +275,9 @@ class HotProcesses:
         self._idle: dict[Program, list[HotProcess]] = {}
         self._all: dict[HotProcess, Program] = {}
         self._returning: dict[Program, set[asyncio.Task[None]]] = {}
+        # How many wait for one that returns, and whether any does.
+        self._waiters: Counter[Program] = Counter()
+        self._wanted: defaultdict[Program, asyncio.Event] = defaultdict(asyncio.Event)
         self._filling = asyncio.Lock()
         self._is_over = False
         self._last_asked = -math.inf
@@ -333,6 +339,7 @@ class HotProcesses:
 
     async def _put_away(self, program: Program, process: HotProcess) -> None:
         """Has a process that has built wait for the next source, if it is still fit for one."""
+        await self._let_tidy(program)
         await process.rest()
         if not process.is_fit or not self._is_newest(program):
             self._do(self._replace(program, process))
@@ -342,6 +349,23 @@ class HotProcesses:
         else:
             self._idle.setdefault(program, []).append(process)
 
+    @contextmanager
+    def _waits_for(self, program: Program) -> Iterator[None]:
+        """Somebody waits for a process that returns, which should not take its time."""
+        self._waiters[program] += 1
+        self._wanted[program].set()
+        try:
+            yield
+        finally:
+            self._waiters[program] -= 1
+            if not self._waiters[program]:
+                self._wanted[program].clear()
+
+    async def _let_tidy(self, program: Program) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(program.tidy_seconds):
+                await self._wanted[program].wait()
+
     def waiting(self) -> Collection[int]:
         """The ids of the processes that wait for work."""
         return [process.pid for processes in self._idle.values() for process in processes]
@@ -349,7 +373,8 @@ class HotProcesses:
     async def _waiting_or_started(self, program: Program) -> HotProcess:
         """A process that waits, or will in a moment, or is started."""
         while (process := self._take(program)) is None and (returning := self._returning.get(program)):
-            await asyncio.wait(returning, return_when=asyncio.FIRST_COMPLETED)
+            with self._waits_for(program):
+                await asyncio.wait(returning, return_when=asyncio.FIRST_COMPLETED)
         return process or await self._start(program)
 
     def _take(self, program: Program) -> HotProcess | None:

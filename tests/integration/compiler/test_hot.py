@@ -195,6 +195,19 @@ async def test_between_builds_it_is_stopped_and_does_nothing_unwatched(hot: HotP
     assert (await ask(hot, "echo two")).text == b"two"
 
 
+async def test_a_process_that_tidies_is_not_stopped_in_it_unless_somebody_waits(hot: HotProcesses) -> None:
+    tidying = replace(PROGRAM, tidy_seconds=60)
+    first = await hot.ask(tidying, b"pid", LIMITS, keep=lambda _: True)
+    process = await only()
+    await asyncio.sleep(0.2)
+    assert process.status() != psutil.STATUS_STOPPED
+
+    async with asyncio.timeout(20):
+        second = await hot.ask(tidying, b"pid", LIMITS, keep=lambda _: True)
+
+    assert first.text == second.text
+
+
 async def test_a_process_that_started_others_is_not_asked_again_and_they_end_with_it(hot: HotProcesses) -> None:
     await ask(hot, "fork")
     before = programs()

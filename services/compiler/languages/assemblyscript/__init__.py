@@ -33,6 +33,8 @@ _MAX_TEXT: Final = 20_000
 _UNREADABLE: Final = (ValueError, KeyError, TypeError, RecursionError, OverflowError)
 # A build makes some hundred MiB of garbage; with more room for it the collector runs a third of the time.
 _YOUNG: Final = ("--min-semi-space-size=32", "--max-semi-space-size=64")
+# How long clearing that away takes at most, where it is not stopped in it.
+_TIDY_SECONDS: Final = 0.1
 # What Node says when the heap it was given is full.
 _HEAP: Final = b"heap out of memory"
 
@@ -116,11 +118,11 @@ class AssemblyScript:
         heap = max(64, bounds.memory_bytes // (1024 * 1024))
         # Even code that escapes from asc finds no files outside the folder, no other programs and no addons.
         walls = ["--permission", f"--allow-fs-read={self._folder}/*"]
-        memory = [*_YOUNG, f"--max-old-space-size={heap}"]
+        memory = [*_YOUNG, "--expose-gc", f"--max-old-space-size={heap}"]
         command = (str(node), *walls, *memory, str(self._folder / "compile.mjs"))
         shown, first = (self._folder, node.parents[1]), (self._request(_STARTER),) * _WARM_UPS
         practice = (self._request(_STARTER), self._request(_PLAIN)) * _PRACTICE
-        return Program(command, shown, _ENVIRONMENT, self._fingerprint(), warm_up=first, practice=practice)
+        return Program(command, shown, _ENVIRONMENT, self._fingerprint(), warm_up=first, practice=practice, tidy_seconds=_TIDY_SECONDS)
 
     def _fingerprint(self) -> str:
         """Over the adapter's files, flags among them, the lock file, which holds every package's digest, and Node's version."""

@@ -49,4 +49,6 @@ write(Buffer.from("KILN"));
 for (let size = read(4); size !== null; size = read(4)) {
   const request = JSON.parse(read(size.readUInt32BE()).toString("utf8"));
   answer(await build(request.source, request.imports));
+  // What a build leaves is a fifth of its time to clear away: better now than in the middle of the next, for which somebody waits.
+  globalThis.gc({ type: "minor" });
 }
