@@ -99,8 +99,8 @@ def fingerprint(engine: Engine) -> str:
     """
     made = hashlib.sha256(version("wasmtime").encode())
     made.update(Module(engine, _HEADER).serialize())
-    for abi in GUEST_ABIS.values():
-        made.update(repr(abi.contract).encode())
+    for name in sorted(GUEST_ABIS):
+        made.update(repr(GUEST_ABIS[name].contract).encode())
     return made.hexdigest()
 
 

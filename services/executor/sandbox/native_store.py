@@ -89,18 +89,15 @@ class NativeStore:
         return self._read(self._path(digest, abi))
 
     def recent(self, max_bytes: int) -> Iterator[NativeCode]:
-        """What was used last, the last first, until it would be more than so many bytes."""
+        """What was used last, the last first, as far as so many bytes have room for it."""
         try:
             files = sorted(self._files(), key=lambda file: file.used_at, reverse=True)
         except OSError as error:
             logger().warning("native_folder_unusable", folder=str(self._folder), error=str(error))
             return
         for file in files:
-            max_bytes -= file.size
-            if max_bytes < 0:
-                return
-            native = self._read(file.path)
-            if native is not None:
+            if file.size <= max_bytes and (native := self._read(file.path)):
+                max_bytes -= file.size
                 yield native
 
     def keep(self, native: NativeCode) -> None:
@@ -116,12 +113,14 @@ class NativeStore:
         except OSError as error:
             logger().warning("native_code_not_kept", digest=native.digest, error=str(error))
 
-    def touch(self, modules: Iterable[tuple[str, str]]) -> None:
-        """Notes that modules, each by its digest and ABI, were used until now."""
-        for digest, abi in modules:
-            # It may have gone; or the disk is full, and then no order matters.
+    def touch(self, modules: Sequence[tuple[str, str]]) -> None:
+        """Notes that modules, each by its digest and ABI, were used, the last of them now."""
+        # What is not of one moment keeps its order; the clock that files get their times from stands still for milliseconds.
+        now = time.time_ns()
+        for number, (digest, abi) in enumerate(reversed(modules)):
+            # It may have gone.
             with suppress(OSError):
-                os.utime(self._path(digest, abi), follow_symlinks=False)
+                os.utime(self._path(digest, abi), ns=(now - number, now - number), follow_symlinks=False)
 
     def clean(self, *, of_other_keys: bool) -> None:
         """Deletes what will never be read: code for other engines, and files that were never finished.

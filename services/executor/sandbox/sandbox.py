@@ -37,7 +37,7 @@ _WORKER_DATA_BYTES: Final = 3 << 30
 class Slot:
     """The right to run calls, one after the other, each as soon as it is its turn in a worker."""
 
-    def __init__(self, pool: Pool, code: CodeCache[HeldCode], used: set[tuple[str, str]], worker: WorkerHandle) -> None:
+    def __init__(self, pool: Pool, code: CodeCache[HeldCode], used: dict[tuple[str, str], None], worker: WorkerHandle) -> None:
         self._pool = pool
         self._code = code
         self._used = used
@@ -53,7 +53,9 @@ class Slot:
         native = self._code.get(call.digest)
         if native is None or native.abi != call.abi:
             raise NotPrepared(call.digest)
-        self._used.add((call.digest, call.abi))
+        module = (call.digest, call.abi)
+        self._used.pop(module, None)
+        self._used[module] = None
         alone = False
         while True:
             worker = self._worker
@@ -111,7 +113,7 @@ class Sandbox:
     ) -> None:
         self._store = store
         self._code: CodeCache[HeldCode] = CodeCache(code_bytes, _MAX_MODULES)
-        self._used: set[tuple[str, str]] = set()
+        self._used: dict[tuple[str, str], None] = {}
         self._sealed_bytes = max(_SEALED_BYTES, code_bytes // _MAX_SEALED)
         self._ready_bytes = min(code_bytes, worker_code_bytes)
         self._worker_code_bytes = worker_code_bytes
@@ -192,7 +194,7 @@ class Sandbox:
 
     async def note_uses(self) -> None:
         """Notes in the store what has been called since the last time: what was used last is kept longest, and is there first."""
-        used = self._used.copy()
+        used = list(self._used)
         self._used.clear()
         if self._store is not None and used:
             await asyncio.to_thread(self._store.touch, used)

@@ -277,6 +277,14 @@ def test_what_was_used_last_comes_first_as_far_as_it_fits(tmp_path: Path) -> Non
     assert digests(opened(tmp_path), 2500) == ["d", "c"]
 
 
+def test_one_that_is_too_large_keeps_no_smaller_one_away(tmp_path: Path) -> None:
+    natives = [sized("a", 1000), sized("b", 5000), sized("c", 1000)]
+    kept(tmp_path, *natives)
+    used(tmp_path, *natives)
+
+    assert digests(opened(tmp_path), 2500) == ["c", "a"]
+
+
 def test_reading_is_no_use(tmp_path: Path) -> None:
     kept(tmp_path, CODE, OTHER)
     used(tmp_path, CODE, OTHER)
