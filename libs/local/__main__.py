@@ -86,6 +86,7 @@ def _environment(settings: Settings, home: Home, url: str, addresses: Mapping[st
     """What a service gets: this process's environment, and where its data and the others are."""
     return {
         "KILN_EXECUTOR_JOURNAL_FOLDER": str(home.journal),
+        "KILN_EXECUTOR_NATIVE_FOLDER": str(home.native),
         **os.environ,
         "PYTHONPATH": f"{ROOT}:{ROOT / 'libs' / 'gen'}",
         "KILN_DATABASE_URL": url,

@@ -24,6 +24,7 @@ class Home:
         self.postgres = self.path / "postgres"
         self.logs = self.path / "logs"
         self.journal = self.path / "journal"
+        self.native = self.path / "native"
 
     def password(self) -> str:
         """The database password of this home; made when it is first asked for."""

@@ -1,4 +1,4 @@
-"""Modules on their way into the sandbox: fetched from the compiler by digest, verified, prepared once."""
+"""Modules on their way into the sandbox: as native code that was kept, or fetched from the compiler by digest, verified, prepared once."""
 
 import asyncio
 import hashlib
@@ -26,6 +26,11 @@ class Modules:
         self._unloadable: dict[str, str] = {}
         self._preparing: dict[str, asyncio.Task[None]] = {}
 
+    @property
+    def is_full(self) -> bool:
+        """Whether one more would push out another."""
+        return self._sandbox.is_full
+
     async def ensure(self, runnable: Runnable) -> bool:
         """Returns once the version can be run; True when that had to be waited for.
 
@@ -48,6 +53,8 @@ class Modules:
 
     async def _prepare(self, runnable: Runnable) -> None:
         digest = runnable.artifact_digest
+        if await self._sandbox.restore(digest, runnable.abi):
+            return
         try:
             wasm = await self._fetch(digest)
         except NotFound as error:

@@ -1,8 +1,9 @@
 """Settings of the executor."""
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from libs.common.settings import DatabaseSettings
 
@@ -19,6 +20,13 @@ class Settings(DatabaseSettings):
     executor_journal_mb: int = Field(
         1024, ge=64, description="How large the journal may become while the database is away, in MiB; then calls are refused."
     )
+    executor_native_folder: Annotated[Path | None, BeforeValidator(lambda text: text or None)] = Field(
+        None,
+        description="Where native code is kept for the next start. With none it is made again after each, from the compiler's artifacts.",
+    )
+    executor_native_mb: int = Field(
+        1024, ge=1, description="How much native code is kept there, in MiB; what was used least recently goes first."
+    )
     executor_workers: int = Field(2, gt=0, le=256, description="Worker processes that always run.")
     executor_max_workers: int = Field(16, gt=0, le=1024, description="Worker processes at most, when calls run long.")
     executor_max_waiting: int = Field(256, ge=0, description="Calls that may wait for a place in a worker; more are refused.")
@@ -28,6 +36,6 @@ class Settings(DatabaseSettings):
     executor_max_batch_inputs: int = Field(1000, gt=0, le=1000, description="Inputs of one batch at most.")
     executor_max_streams: int = Field(100, gt=0, description="Streams of calls that may be open; more are refused.")
     executor_max_input_bytes: int = Field(1 << 20, gt=0, le=4 << 20, description="Largest input of a call.")
-    executor_code_cache_mb: int = Field(256, gt=0, description="Native code kept ready, in MiB.")
+    executor_code_cache_mb: int = Field(256, gt=0, description="Native code kept ready in memory, in MiB.")
     executor_lease_seconds: float = Field(15, gt=1, description="Runs of an executor that was silent so long are FAILED.")
     executor_purge_seconds: float = Field(10, gt=0, description="How often the history of deleted functions is looked for.")

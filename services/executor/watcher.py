@@ -83,7 +83,7 @@ class Watcher:
         for identity in sorted(snapshot, reverse=True)[:PREPARED_AT_START]:
             function = self._catalog.find(identity, "")
             if function and function.live:
-                self._spawn(self._prepare(function.live))
+                self._spawn(self._prepare(function.live, ahead=True))
 
     def _acknowledge(self, told: pb.WatchedFunction, words: Words) -> None:
         """Says that a change acts. Its code is made ready behind that: whoever waits for READY need not wait for it, and a call does."""
@@ -91,8 +91,11 @@ class Watcher:
         if told.HasField("live"):
             self._spawn(self._prepare(runnable_from_proto(told.live)))
 
-    async def _prepare(self, runnable: Runnable) -> None:
+    async def _prepare(self, runnable: Runnable, *, ahead: bool = False) -> None:
         async with self._preparing:
+            if ahead and self._modules.is_full:
+                # No call may ever come for it, and those whose place it would take have had some.
+                return
             try:
                 await self._modules.ensure(runnable)
             except KilnError as error:

@@ -13,6 +13,7 @@ from typing import Final, cast
 
 from services.executor.sandbox.framing import BadFrame, Decoder, framed
 from services.executor.sandbox.process import Arguments
+from services.executor.sandbox.sealed import Sealed
 from services.executor.sandbox.wire import Answer, Ran, Ready, Request, Run, Stalled, answer_of, encode
 
 _ROOT: Final = Path(__file__).resolve().parents[3]
@@ -68,6 +69,7 @@ class Child(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._tail_transport: asyncio.ReadTransport | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._files: socket.socket | None = None
 
     @classmethod
     async def start(cls, module: str, arguments: Arguments, *, max_message_bytes: int, start_seconds: float) -> "Child":
@@ -75,7 +77,7 @@ class Child(asyncio.Protocol):
 
         Args:
             module: What to run.
-            arguments: For it; the descriptor and the supervisor are filled in here.
+            arguments: For it; the descriptors and the supervisor are filled in here.
             max_message_bytes: The largest message that is taken from it.
             start_seconds: How long it may take.
 
@@ -159,6 +161,19 @@ class Child(asyncio.Protocol):
             # Where the kernel shares processors out by sessions, niceness counts only within one.
             Path(f"/proc/{self.pid}/autogroup").write_text(str(niceness), encoding="ascii")
 
+    def hand(self, content: bytes | Sealed) -> bytes | None:
+        """Sends a file ahead of the next request, which has None for it then. What cannot be sent so is for the request itself."""
+        if not isinstance(content, Sealed):
+            return content
+        if self._files is None:
+            return None
+        try:
+            socket.send_fds(self._files, [b"\0"], [content.descriptor])
+        except OSError:
+            # Too many that it has not taken yet.
+            return content.read()
+        return None
+
     def kill(self) -> None:
         """Ends it now. Harmless when it has ended."""
         if self._process is not None:
@@ -177,12 +192,17 @@ class Child(asyncio.Protocol):
 
     async def _spawn(self, module: str, arguments: Arguments) -> None:
         ours, theirs = socket.socketpair()
-        with theirs:
+        our_files, their_files = socket.socketpair()
+        with theirs, their_files:
+            told = replace(arguments, descriptor=theirs.fileno(), files=their_files.fileno(), supervisor=os.getpid())
             try:
-                self._process = _popen(module, replace(arguments, descriptor=theirs.fileno(), supervisor=os.getpid()))
+                self._process = _popen(module, told)
             except BaseException:
                 ours.close()
+                our_files.close()
                 raise
+        our_files.setblocking(False)
+        self._files = our_files
         self.alive = True
         self._tail_transport, _ = await self._loop.connect_read_pipe(lambda: self._tail, self._process.stderr)
         await self._loop.create_unix_connection(lambda: self, sock=ours)
@@ -236,6 +256,9 @@ class Child(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  (asyncio names it)
         self.alive = False
         self.died_with = len(self._asked) - len(self._errands)
+        if self._files is not None:
+            self._files.close()
+            self._files = None
         self._end_start()
         if self._process is not None:
             self._process.kill()
@@ -262,6 +285,6 @@ def _popen(module: str, arguments: Arguments) -> subprocess.Popen[bytes]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        pass_fds=(arguments.descriptor,),
+        pass_fds=(arguments.descriptor, arguments.files),
         start_new_session=True,
     )

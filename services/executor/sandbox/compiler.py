@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 from libs.common import logs
 from services.executor.sandbox.child import Child
 from services.executor.sandbox.errors import Unloadable
+from services.executor.sandbox.native import NativeCode
 from services.executor.sandbox.wire import Answer, Compile, Compiled, Uncompilable
-from services.executor.sandbox.worker_handle import NativeCode
 
 
 class Preparer:

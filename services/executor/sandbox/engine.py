@@ -4,10 +4,13 @@ The guest's types are looked at only in modules that this engine's settings let 
 mere sight wasmtime-py aborts the process.
 """
 
+import hashlib
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from importlib.metadata import version
+from typing import BinaryIO, Final
 
 import wasmtime
 from wasmtime import Config, Engine, ExportType, FuncType, InstancePre, Linker, Module, TrapCode, ValType, WasmtimeError
@@ -86,6 +89,19 @@ def guest_config() -> Config:
 def new_compiler() -> Engine:
     """An engine that makes native code and runs none of it."""
     return Engine(guest_config())
+
+
+def fingerprint(engine: Engine) -> str:
+    """Names all that native code depends on: code that is made under one name must not be run under another.
+
+    Wasmtime writes its version, the engine's settings and the features of this processor into what it makes, even of nothing. What a
+    guest may import, and must export, is ours.
+    """
+    made = hashlib.sha256(version("wasmtime").encode())
+    made.update(Module(engine, _HEADER).serialize())
+    for name in sorted(GUEST_ABIS):
+        made.update(repr(GUEST_ABIS[name].contract).encode())
+    return made.hexdigest()
 
 
 def new_engine() -> Engine:
@@ -206,6 +222,21 @@ class Runner:
         except WasmtimeError as error:
             raise Refused(printable(str(error))) from None
         self._programs.put(digest, self._linkers.link(abi, module), len(code))
+
+    def load_file(self, digest: str, abi: str, file: BinaryIO) -> None:
+        """The same of a file that never changes: it is mapped, and nothing of it copied.
+
+        Raises:
+            Refused: It does not fit.
+        """
+        size = os.fstat(file.fileno()).st_size
+        try:
+            module = Module.deserialize_file(self._engine, f"/proc/self/fd/{file.fileno()}")
+        except WasmtimeError:
+            # Not every container shows a process its own files.
+            self.load(digest, abi, os.pread(file.fileno(), size, 0))
+        else:
+            self._programs.put(digest, self._linkers.link(abi, module), size)
 
     def run(self, call: Call) -> Outcome | None:
         """Runs a call to its end; None when its module is not loaded."""

@@ -1,9 +1,40 @@
 """Native code by digest, bounded in size and number: what was used least recently goes first."""
 
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from services.executor.sandbox.sealed import Sealed
+
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class NativeCode:
+    """A module as the preparer made it.
+
+    Attributes:
+        digest: Of the module.
+        abi: How it is talked to.
+        code: The code.
+    """
+
+    digest: str
+    abi: str
+    code: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class HeldCode:
+    """The same as it is held for workers.
+
+    Attributes:
+        code: What is sent, or a file of which the descriptor is.
+    """
+
+    digest: str
+    abi: str
+    code: bytes | Sealed
 
 
 class CodeCache(Generic[T]):
@@ -22,6 +53,11 @@ class CodeCache(Generic[T]):
 
     def __contains__(self, digest: str) -> bool:
         return digest in self._entries
+
+    @property
+    def size(self) -> int:
+        """How much native code all of them have together."""
+        return self._bytes
 
     def get(self, digest: str) -> T | None:
         """What is kept under a digest, which makes it the most recently used."""

@@ -9,7 +9,8 @@ from typing import Final
 from libs.common import logs
 from services.executor.sandbox.child import Child, StartFailed
 from services.executor.sandbox.errors import Exhausted
-from services.executor.sandbox.worker_handle import NativeCode, WorkerHandle
+from services.executor.sandbox.native import HeldCode
+from services.executor.sandbox.worker_handle import WorkerHandle
 
 # A worker that dies younger than this without having run anything did not really start.
 _INFANCY_SECONDS: Final = 2.0
@@ -55,7 +56,7 @@ class Pool:
         prepared: The native code that a new standing worker gets from the start.
     """
 
-    def __init__(self, size: PoolSize, start: Callable[[], Awaitable[Child]], prepared: Callable[[], Iterable[NativeCode]]) -> None:
+    def __init__(self, size: PoolSize, start: Callable[[], Awaitable[Child]], prepared: Callable[[], Iterable[HeldCode]]) -> None:
         self._size = size
         self._start = start
         self._prepared = prepared
@@ -133,7 +134,7 @@ class Pool:
         if self._waiters:
             self._serve()
 
-    async def load(self, native: NativeCode) -> None:
+    async def load(self, native: HeldCode) -> None:
         """Has the workers load a module; returns when those have that have no call."""
         loads = [(worker.calls, worker.load(native)) for worker in self._workers]
         if awaited := [load for calls, load in loads if load and not calls]:

@@ -31,6 +31,7 @@ class Arguments:
 
     Attributes:
         descriptor: Of the socket to the supervisor.
+        files: Of the socket on which files come from it.
         supervisor: Its process id.
         uid: Whom to become when started as root.
         max_data_bytes: How much memory the process may have for itself.
@@ -38,6 +39,7 @@ class Arguments:
     """
 
     descriptor: int
+    files: int
     supervisor: int
     uid: int
     max_data_bytes: int
@@ -45,7 +47,7 @@ class Arguments:
 
     def to_argv(self) -> list[str]:
         """As command-line arguments."""
-        return [str(number) for number in (self.descriptor, self.supervisor, self.uid, self.max_data_bytes, self.code_bytes)]
+        return [str(number) for number in (self.descriptor, self.files, self.supervisor, self.uid, self.max_data_bytes, self.code_bytes)]
 
     @classmethod
     def of_argv(cls) -> "Arguments":

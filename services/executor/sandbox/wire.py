@@ -34,11 +34,15 @@ class Run(Numbered):
 
 
 class Load(Numbered):
-    """Hold a module ready, whose native code this is."""
+    """Hold a module ready, whose native code this is.
+
+    Attributes:
+        code: None when it is the next file on the socket for files.
+    """
 
     digest: str
     abi: str
-    code: bytes
+    code: bytes | None
 
 
 class Cancel(Numbered):

@@ -3,17 +3,19 @@
 One thread serves the supervisor and runs guests, one after the other. The main thread watches over them, and stays free for that.
 """
 
+import socket
 from functools import partial
+from typing import BinaryIO
 
 from services.executor.sandbox.desk import Desk
 from services.executor.sandbox.engine import Refused, Runner, new_engine
 from services.executor.sandbox.host import Sources
 from services.executor.sandbox.process import MAX_MESSAGE_BYTES, Arguments, enter, say_ready, start_thread
-from services.executor.sandbox.watch import Watch
+from services.executor.sandbox.watch import SupervisorGone, Watch
 from services.executor.sandbox.wire import Load, Loaded, Missing, Ran, Run
 
 
-def serve(desk: Desk, runner: Runner) -> None:
+def serve(desk: Desk, files: socket.socket, runner: Runner) -> None:
     """Does what the supervisor asks for, until it is gone.
 
     Raises:
@@ -25,25 +27,37 @@ def serve(desk: Desk, runner: Runner) -> None:
             outcome = runner.run(request.call)
             desk.leave(Missing(request.number) if outcome is None else Ran(request.number, outcome))
         elif isinstance(request, Load):
-            desk.leave(Loaded(request.number, _problem_of_loading(runner, request)))
+            desk.leave(Loaded(request.number, _problem_of_loading(runner, files, request)))
 
 
-def _problem_of_loading(runner: Runner, request: Load) -> str | None:
+def _problem_of_loading(runner: Runner, files: socket.socket, request: Load) -> str | None:
     try:
-        runner.load(request.digest, request.abi, request.code)
+        if request.code is None:
+            with _next_of(files) as file:
+                runner.load_file(request.digest, request.abi, file)
+        else:
+            runner.load(request.digest, request.abi, request.code)
     except Refused as error:
         return str(error)
     return None
+
+
+def _next_of(files: socket.socket) -> BinaryIO:
+    _, descriptors, _, _ = socket.recv_fds(files, 1, 1)
+    if not descriptors:
+        raise SupervisorGone
+    return open(descriptors[0], "rb", buffering=0)
 
 
 def main() -> None:
     arguments = Arguments.of_argv()
     stream, contained = enter(arguments)
     desk = Desk(stream, MAX_MESSAGE_BYTES)
+    files = socket.socket(fileno=arguments.files)
     engine = new_engine()
     watch = Watch(engine.increment_epoch, desk)
     runner = Runner(engine, watch, arguments.code_bytes, Sources())
-    start_thread(partial(serve, desk, runner))
+    start_thread(partial(serve, desk, files, runner))
     say_ready(desk, contained)
     watch.keep()
 

@@ -2,25 +2,17 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from services.executor.sandbox.child import Child
+from services.executor.sandbox.native import HeldCode
 from services.executor.sandbox.outcome import Call, ErrorType, GuestError, Outcome
 from services.executor.sandbox.wire import Answer, Cancel, Load, Missing, Ran, Run, Stalled
 
 # How long past its deadline a worker may take to answer, and how long to obey a cancel, before it is killed; in seconds.
 _GRACE: Final = 2.0
 _CANCEL_GRACE: Final = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class NativeCode:
-    """A module as the preparer made it."""
-
-    digest: str
-    abi: str
-    code: bytes
 
 
 class WorkerHandle:
@@ -45,7 +37,7 @@ class WorkerHandle:
         self._loop = asyncio.get_running_loop()
         self.idle_since = self._loop.time()
         self._loading: set[str] = set()
-        self._owed: list[NativeCode] = []
+        self._owed: list[HeldCode] = []
         self._stalled_by: asyncio.Future[Answer | None] | None = None
         self._stopping: set[asyncio.TimerHandle] = set()
         child.on_stall = self._stall
@@ -60,7 +52,7 @@ class WorkerHandle:
         """Whether a call can be sent to it: it lives, nothing in it runs long, and it is not stopping a guest."""
         return self.child.alive and self._stalled_by is None and not self._stopping
 
-    def load(self, native: NativeCode) -> "asyncio.Future[Answer | None] | None":
+    def load(self, native: HeldCode) -> "asyncio.Future[Answer | None] | None":
         """Sends native code ahead of the next call. The future is done once it is loaded, or the worker is dead.
 
         None when what it runs goes on and on: it is sent when that has ended.
@@ -69,11 +61,11 @@ class WorkerHandle:
             self._owed.append(native)
             return None
         self._loading.add(native.digest)
-        loaded = self.child.ask(Load(0, native.digest, native.abi, native.code))
+        loaded = self.child.ask(Load(0, native.digest, native.abi, self.child.hand(native.code)))
         loaded.add_done_callback(lambda _: self._loading.discard(native.digest))
         return loaded
 
-    async def run(self, call: Call, native: NativeCode) -> Outcome | None:
+    async def run(self, call: Call, native: HeldCode) -> Outcome | None:
         """Runs a call. When it is cancelled, the guest is stopped, and the worker killed if that does not work at once.
 
         None when it was not begun, or when nobody knows whether it was: it must be run in another worker, and alone in that if this one

@@ -174,9 +174,11 @@ class FakeModules:
         waits: Whether callers had to wait.
         asked: Set at the first call.
         may_prepare: Until it is set, callers wait.
+        room: How many are ensured before it is full.
     """
 
     def __init__(self) -> None:
+        self.room = 1000
         self.ensured: list[Runnable] = []
         self.failure: Exception | None = None
         self.waits = False
@@ -185,6 +187,10 @@ class FakeModules:
         self.may_prepare.set()
         self.preparing = 0
         self.most_at_once = 0
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.ensured) >= self.room
 
     async def ensure(self, runnable: Runnable) -> bool:
         self.ensured.append(runnable)

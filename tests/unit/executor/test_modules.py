@@ -20,14 +20,25 @@ def runnable(wasm: bytes = WASM, version: int = 1) -> Runnable:
 
 
 class FakeSandbox:
-    """Prepares at once, unless a test says how it fails."""
+    """Prepares at once, unless a test says how it fails.
+
+    Attributes:
+        kept: What it has from before.
+    """
 
     def __init__(self) -> None:
+        self.kept: set[tuple[str, str]] = set()
+        self.restored: list[str] = []
         self.prepared: list[str] = []
         self.failure: Exception | None = None
 
     def is_prepared(self, digest: str) -> bool:
-        return digest in self.prepared
+        return digest in self.prepared or digest in self.restored
+
+    async def restore(self, digest: str, abi: str) -> bool:
+        if (digest, abi) in self.kept:
+            self.restored.append(digest)
+        return digest in self.restored
 
     async def prepare(self, digest: str, wasm: bytes, abi: str) -> None:
         if self.failure:
@@ -67,6 +78,17 @@ async def test_the_first_who_needs_a_module_waits_for_it_and_the_next_does_not()
 
     assert waited == [True, False]
     assert sandbox.prepared == compiler.asked == [runnable().artifact_digest]
+
+
+async def test_what_was_kept_is_not_asked_of_the_compiler_and_is_waited_for_all_the_same() -> None:
+    modules, sandbox, compiler = new_modules()
+    sandbox.kept = {(runnable().artifact_digest, runnable().abi)}
+
+    waited = [await modules.ensure(runnable()), await modules.ensure(runnable())]
+
+    assert waited == [True, False]
+    assert sandbox.restored == [runnable().artifact_digest]
+    assert sandbox.prepared == compiler.asked == []
 
 
 async def test_many_callers_share_one_preparation_and_all_are_told_that_they_waited() -> None:

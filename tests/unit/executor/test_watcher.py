@@ -148,6 +148,19 @@ async def test_the_newest_functions_of_a_snapshot_are_prepared_first(following: 
     assert [runnable.version for runnable in following.modules.ensured] == [4, 3, 2, 1]
 
 
+async def test_nothing_is_prepared_ahead_where_it_would_push_out_what_is_there_and_what_becomes_ready_is(following: Following) -> None:
+    following.modules.room = 2
+    async with following.connected(*(told(str(UUID(int=number)), number, name=f"f{number}", version=number) for number in (1, 2, 3, 4))):
+        await settled()
+        assert [runnable.version for runnable in following.modules.ensured] == [4, 3]
+
+        following.registry.tell(told(str(UUID(int=1)), 10, name="f1", version=9))
+        await following.registry.until_heard((str(UUID(int=1)), 10))
+        await settled()
+
+    assert [runnable.version for runnable in following.modules.ensured] == [4, 3, 9]
+
+
 async def test_what_is_absent_from_a_later_snapshot_is_gone_and_its_history_is_not(following: Following) -> None:
     async with following.connected(told(ONE), told(OTHER, 2, name="other")):
         pass
