@@ -1,4 +1,4 @@
-"""python -m bench [--quick] [sandbox] [bombs] [compiling] [executing] [serving]: measures all, or what is named, on a fresh platform."""
+"""python -m bench [--quick] [sandbox] [cold] [bombs] [compiling] [executing] [serving]: measures all, or what is named."""
 
 import argparse
 from collections.abc import Callable, Iterable, Iterator
@@ -6,12 +6,13 @@ from typing import Final
 
 import httpx
 
-from bench import bombs, compiling, executing, sandbox, serving
+from bench import bombs, cold, compiling, executing, sandbox, serving
 from bench.platform import running
 
 # Name → what it measures, part by part, as Markdown; rounds; rounds with --quick.
 _ALONE: Final[dict[str, tuple[Callable[[int], Iterator[str]], int, int]]] = {
     "sandbox": (sandbox.measure, 200, 20),
+    "cold": (cold.measure, 20, 3),
 }
 _ON_A_PLATFORM: Final[dict[str, tuple[Callable[[httpx.Client, int], Iterator[str]], int, int]]] = {
     "bombs": (bombs.measure, 40, 5),

@@ -23,8 +23,8 @@ _QUIET_SHARE: Final = 0.05
 
 
 @contextmanager
-def running() -> Iterator[httpx.Client]:
-    """A client of a fresh platform in a home of its own."""
+def running(**settings: str) -> Iterator[httpx.Client]:
+    """A client of a fresh platform in a home of its own, with these settings besides."""
     http_port, grpc_port = free_ports(2)
     with tempfile.TemporaryDirectory(prefix="kiln-bench-") as home:
         own = {name: value for name, value in os.environ.items() if not name.startswith("KILN_")}
@@ -33,6 +33,7 @@ def running() -> Iterator[httpx.Client]:
             "KILN_HTTP_ADDRESS": f"127.0.0.1:{http_port}",
             "KILN_GRPC_ADDRESS": f"127.0.0.1:{grpc_port}",
             "KILN_LOG_LEVEL": "warning",
+            **settings,
         }
         process = subprocess.Popen([sys.executable, "-m", "libs.local"], cwd=ROOT, env=environment, stdout=sys.stderr)
         try:

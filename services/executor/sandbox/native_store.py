@@ -15,6 +15,7 @@ import secrets
 import stat
 import struct
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -36,6 +37,7 @@ _UNFINISHED: Final = "unfinished-"
 # One that is older was left by a process that died over it.
 _UNFINISHED_SECONDS: Final = 60
 _MAGIC: Final = b"kiln native 1\n"
+MAX_FILES: Final = 10_000
 _KEY_BYTES: Final = 32
 _CODE_BYTES: Final = sha256().digest_size
 _HEAD_SIZE: Final = struct.Struct("!H")
@@ -83,6 +85,10 @@ class NativeStore:
         self._key = key
         self._engine = engine
         self._max_bytes = max_bytes
+        # A file counts as so much at least, so that there are never more than ten thousand to look through.
+        self._least_bytes = max_bytes // MAX_FILES
+        self._room = 0
+        self._making_room = threading.Lock()
 
     def read(self, digest: str, abi: str) -> NativeCode | None:
         """Native code of a module; None when there is none, or none to be trusted."""
@@ -107,6 +113,7 @@ class NativeStore:
         if size > self._max_bytes:
             return
         try:
+            # Before it is written, so that the bound is never passed.
             self._make_room(size)
             parts = (_MAGIC, self._authentication(head, native.code), _HEAD_SIZE.pack(len(head)), head, native.code)
             _write(self._path(native.digest, native.abi), parts)
@@ -138,7 +145,7 @@ class NativeStore:
             with suppress(FileNotFoundError):
                 if path.lstat().st_mtime < time.time() - _UNFINISHED_SECONDS:
                     path.unlink()
-        self._make_room(0)
+        self._look_for_room(0)
 
     def _path(self, digest: str, abi: str) -> Path:
         return self._folder / _Head(self._engine, digest, abi).name
@@ -155,14 +162,26 @@ class NativeStore:
         return files
 
     def _make_room(self, size: int) -> None:
-        """Deletes what was used least recently, so far as that is needed for a file of this size."""
+        """Sees to it that a file of this size fits, if need be by deleting what was used least recently."""
+        with self._making_room:
+            size = max(size, self._least_bytes)
+            if size > self._room:
+                # The other half may be another executor's.
+                self._room = size + (self._look_for_room(size) - size) // 2
+            self._room -= size
+
+    def _look_for_room(self, size: int) -> int:
+        """How much room there is, which is at least this much; if need be more is deleted than that, so as not to look again at once."""
         files = sorted(self._files(), key=lambda file: file.used_at)
-        too_much = sum(file.size for file in files) + size - self._max_bytes
-        for file in files:
-            if too_much <= 0:
-                return
-            file.path.unlink(missing_ok=True)
-            too_much -= file.size
+        counted = [(file.path, max(file.size, self._least_bytes)) for file in files]
+        room = self._max_bytes - sum(count for _, count in counted)
+        wanted = size if room >= size else min(self._max_bytes, size + self._max_bytes // 8)
+        for path, count in counted:
+            if room >= wanted:
+                break
+            path.unlink(missing_ok=True)
+            room += count
+        return room
 
     def _read(self, path: Path) -> NativeCode | None:
         try:

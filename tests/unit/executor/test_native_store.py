@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from services.executor.sandbox import native_store
 from services.executor.sandbox.native import NativeCode
 from services.executor.sandbox.native_store import KEY, SUFFIX, NativeStore, open_native_store
 
@@ -266,7 +267,7 @@ def test_those_go_first_whose_use_is_longest_ago(tmp_path: Path) -> None:
     store.touch([("a", "kiln")])
     store.keep(sized("e", 1000))
 
-    assert digests(opened(tmp_path)) == ["e", "a", "d", "c"]
+    assert digests(opened(tmp_path)) == ["e", "a", "d"], "with an eighth of the bound to spare"
 
 
 def test_what_was_used_last_comes_first_as_far_as_it_fits(tmp_path: Path) -> None:
@@ -293,6 +294,27 @@ def test_reading_is_no_use(tmp_path: Path) -> None:
     digests(opened(tmp_path))
 
     assert digests(opened(tmp_path)) == [OTHER.digest, CODE.digest]
+
+
+def test_there_are_never_more_files_than_can_be_looked_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native_store, "MAX_FILES", 20)
+    store = opened(tmp_path, max_bytes=1 << 20)
+    most = 0
+    for number in range(100):
+        store.keep(sized(str(number), 10))
+        most = max(most, len(files(tmp_path)))
+
+    assert 15 < most <= 20
+    assert digests(store)[:10] == [str(number) for number in range(99, 89, -1)]
+
+
+def test_two_that_share_a_folder_keep_its_bound_together(tmp_path: Path) -> None:
+    stores = [opened(tmp_path, max_bytes=20_000) for _ in range(2)]
+
+    for number in range(100):
+        stores[number % 2].keep(sized(str(number), 1000))
+
+        assert sum(file.stat().st_size for file in files(tmp_path)) <= 20_000
 
 
 @settings(deadline=None)
