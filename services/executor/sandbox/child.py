@@ -13,7 +13,7 @@ from typing import Final, cast
 
 from services.executor.sandbox.framing import BadFrame, Decoder, framed
 from services.executor.sandbox.process import Arguments
-from services.executor.sandbox.wire import Answer, Ran, Ready, Request, Stalled, answer_of, encode
+from services.executor.sandbox.wire import Answer, Ran, Ready, Request, Run, Stalled, answer_of, encode
 
 _ROOT: Final = Path(__file__).resolve().parents[3]
 _TAIL_BYTES: Final = 2000
@@ -46,7 +46,7 @@ class Child(asyncio.Protocol):
         ready: What it said of itself when it was ready.
         on_death: Called once when it dies; may be set at any time before.
         on_stall: Called when it says that a run goes on and on.
-        died_with: How many requests it left unanswered when it died.
+        died_with: How many runs it left unanswered when it died.
     """
 
     def __init__(self, max_message_bytes: int) -> None:
@@ -60,6 +60,8 @@ class Child(asyncio.Protocol):
         self._is_ready: asyncio.Future[None] = self._loop.create_future()
         self._number = 0
         self._asked: dict[int, asyncio.Future[Answer | None]] = {}
+        # Those of them that are no runs: only a guest kills its process.
+        self._errands: set[int] = set()
         self._unsent: list[bytes] = []
         self._tail = _Tail()
         self._reaper: asyncio.Task[int] | None = None
@@ -121,6 +123,8 @@ class Child(asyncio.Protocol):
             self._number += 1
             request.number = self._number
             self._asked[request.number] = answer
+            if type(request) is not Run:
+                self._errands.add(request.number)
             self.tell(request)
         else:
             answer.set_result(None)
@@ -224,13 +228,14 @@ class Child(asyncio.Protocol):
         asked = self._asked.pop(number, None)
         if asked is None:
             raise BadFrame("an answer to nothing")
+        self._errands.discard(number)
         # Whoever waited for it may have been cancelled.
         if not asked.done():
             asked.set_result(answer)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  (asyncio names it)
         self.alive = False
-        self.died_with = len(self._asked)
+        self.died_with = len(self._asked) - len(self._errands)
         self._end_start()
         if self._process is not None:
             self._process.kill()

@@ -16,6 +16,7 @@ import psutil
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from libs.common import jsontext
 from services.executor.sandbox import (
@@ -32,6 +33,7 @@ from services.executor.sandbox import (
 from tests.integration.executor.calls import SHORT, call, fault, run
 from tests.integration.executor.guests import ABI, ECHO, ENDLESS, OBEDIENT, TRAPPING, Module, answering, guest, module, order, string_at
 from tests.integration.executor.plain_guests import SLEEPING
+from tests.support.mortal.worker import POISON
 
 # Anywhere, and around the edges of a page of memory and of what is in it.
 ADDRESSES = st.integers(0, 2**32 - 1) | st.sampled_from(
@@ -888,6 +890,38 @@ async def test_calls_that_were_with_a_worker_that_died_are_run_in_another() -> N
         worker.kill()
 
         assert [outcome.output for outcome in await asyncio.gather(*running)] == [str(number).encode() for number in range(5)]
+
+
+@pytest.mark.parametrize("others", [0, 5])
+async def test_a_call_that_kills_whichever_worker_runs_it_fails_and_costs_no_other_its_outcome(
+    others: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.executor.sandbox.sandbox._PACKAGE", "tests.support.mortal")
+
+    async with Sandbox(workers=1, max_workers=1) as sandbox:
+        await run(sandbox, ECHO)
+        running = [asyncio.create_task(run(sandbox, ECHO, text)) for text in (POISON, *map(str, range(others)))]
+
+        async with asyncio.timeout(20):
+            poisoned, *outcomes = await asyncio.gather(*running)
+
+        assert fault(poisoned) == (ErrorType.PLATFORM, "the worker running this call died")
+        assert [outcome.output for outcome in outcomes] == [str(number).encode() for number in range(others)]
+
+
+async def test_a_call_that_kills_its_worker_fails_also_when_its_code_was_loaded_just_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.executor.sandbox.sandbox._PACKAGE", "tests.support.mortal")
+
+    async with Sandbox(workers=1, max_workers=1, worker_code_bytes=1) as sandbox:
+        await run(sandbox, ECHO)
+        await run(sandbox, answering("2"))
+
+        with capture_logs() as told:
+            poisoned = await run(sandbox, ECHO, POISON)
+
+        assert [line["event"] for line in told] == ["worker_died"]
+        assert fault(poisoned) == (ErrorType.PLATFORM, "the worker running this call died")
+        assert (await run(sandbox, ECHO)).output == b"{}"
 
 
 async def test_a_call_that_is_cancelled_before_its_turn_is_not_run_and_costs_nobody_anything() -> None:
