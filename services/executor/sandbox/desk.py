@@ -85,11 +85,11 @@ class Desk:
         """The guest that runs does so for long: what was not begun goes back, and what is done must not wait for it."""
         with self._lock:
             not_begun = [request.number for request in self._requests if isinstance(request, Run)]
-            if self._has_stalled and not not_begun:
-                return
-            self._has_stalled = True
-            self._requests = deque(request for request in self._requests if not isinstance(request, Run))
-            self._leave(Stalled(self._current, not_begun))
+            if not_begun or not self._has_stalled:
+                self._has_stalled = True
+                self._requests = deque(request for request in self._requests if not isinstance(request, Run))
+                self._leave(Stalled(self._current, not_begun))
+            # Also the answer of a run that was cancelled before it was given back.
             self._send()
 
     def _read(self, flags: int) -> None:

@@ -95,6 +95,19 @@ def test_what_waits_behind_a_long_run_goes_back_with_what_is_done(supervisor: Su
     assert supervisor.desk.take().number == 4
 
 
+def test_a_run_that_is_cancelled_behind_a_long_one_is_answered_before_that_has_ended(supervisor: Supervisor) -> None:
+    supervisor.ask(Run(1, CALL))
+    supervisor.desk.take()
+    supervisor.desk.give_back()
+    supervisor.heard()
+
+    supervisor.ask(Run(2, CALL), Cancel(2))
+    supervisor.desk.look()
+    supervisor.desk.give_back()
+
+    assert [answer.number for answer in supervisor.heard() if isinstance(answer, Ran)] == [2]
+
+
 def test_whoever_waits_for_a_supervisor_that_is_gone_is_told(supervisor: Supervisor) -> None:
     supervisor.stream.close()
 
