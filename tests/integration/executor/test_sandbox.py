@@ -622,7 +622,7 @@ BEYOND_THE_CORE = [
 async def test_proposals_outside_of_the_core_are_unloadable(shared: Sandbox, wat: str) -> None:
     refused = module(wat)
 
-    with pytest.raises(Unloadable, match="failed to (parse|compile)"):
+    with pytest.raises(Unloadable, match=r"failed to (parse|compile)"):
         await shared.prepare(refused.digest, refused.wasm, ABI)
 
     assert (await run(shared, ECHO)).output == b"{}"
