@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections import Counter
+from contextlib import suppress
 from typing import Final
 
 import psutil
@@ -74,10 +75,19 @@ class Storm:
 
     async def _kill_now_and_then(self) -> None:
         while True:
-            await asyncio.sleep(self._chance.uniform(0.1, 0.6))
-            if mine := [child for child in psutil.Process().children() if "sandbox.worker" in " ".join(child.cmdline())]:
-                self._chance.choice(mine).kill()
+            # One that is killed while it starts is a failed start, of which those are told who wait when there is no other.
+            grown = [child for child in psutil.Process().children() if _has_started(child)]
+            await asyncio.sleep(self._chance.uniform(0.3, 0.8))
+            if grown:
+                self._chance.choice(grown).kill()
                 self.ends["KILLED"] += 1
+
+
+def _has_started(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        # A worker's second thread is the last that it needs.
+        return "sandbox.worker" in " ".join(process.cmdline()) and process.num_threads() > 1
+    return False
 
 
 async def free_places(sandbox: Sandbox) -> int:
