@@ -99,6 +99,47 @@ async def test_no_call_of_a_warm_function_fails_while_the_database_is_away_and_n
     await check_answers(url, answers)
 
 
+async def test_no_call_of_a_warm_function_waits_for_a_history_that_is_locked(
+    tmp_path: Path, url: str, registry: tuple[str, Registry], echo: registry_pb2.WatchedFunction
+) -> None:
+    answers = Answers()
+    connection = await asyncpg.connect(url)
+    async with running(tmp_path, url, registry[0], **MORE) as executor:
+        await executor.execute(echo.id)
+        async with calls_on(executor, echo.id, answers):
+            await more(answers, 20)
+            async with connection.transaction():
+                await connection.execute("LOCK TABLE executor.executions IN ACCESS EXCLUSIVE MODE")
+                before = len(answers.given)
+                await asyncio.sleep(5)
+                assert len(answers.given) > before + 50
+        await connection.close()
+
+        assert answers.failures == []
+        await check_answers(url, answers)
+
+
+async def test_an_executor_that_is_told_to_stop_under_load_ends_every_call_that_it_took(
+    tmp_path: Path, url: str, registry: tuple[str, Registry], echo: registry_pb2.WatchedFunction
+) -> None:
+    answers = Answers()
+    async with running(tmp_path, url, registry[0], **MORE) as executor:
+        await executor.execute(echo.id)
+        async with calls_on(executor, echo.id, answers):
+            await more(answers, 50)
+            executor.process.terminate()
+            assert await asyncio.to_thread(executor.process.wait, 20) == 0
+
+    await check_answers(url, answers)
+    connection = await asyncpg.connect(url)
+    try:
+        ended = await connection.fetch("SELECT status, count(*) FROM executor.executions GROUP BY status")
+    finally:
+        await connection.close()
+    # One made the function warm.
+    assert {row["status"]: row["count"] for row in ended} == {"COMPLETED": len(answers.given) + 1}
+
+
 async def test_what_is_not_in_the_database_yet_is_read_all_the_same_and_a_list_that_cannot_be_had_says_so(
     cut_off: tuple[Executor, Proxy], echo: registry_pb2.WatchedFunction
 ) -> None:

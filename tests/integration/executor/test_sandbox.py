@@ -597,30 +597,47 @@ async def test_a_thousand_faults_leave_a_worker_as_it_was() -> None:
 # What is refused
 
 
-@pytest.mark.parametrize(
-    "wat",
-    [
-        '(module (memory (export "memory") 1 1 shared))',
-        '(module (memory (export "memory") i64 1))',
-        '(module (memory (export "memory") 1) (memory 1))',
-        "(module (type (struct)))",
-        "(module (tag))",
-        "(module (func (return_call 0)))",
-        "(module (func (param v128)))",
-        '(module (func (export "handle") (param v128) (result v128) (local.get 0)))',
-        "(module (func (param externref)))",
-        '(module (memory (export "memory") 1 (pagesize 1)))',
-        "(module (func (result i64 i64) (i64.add128 (i64.const 1) (i64.const 1) (i64.const 1) (i64.const 1))))",
-        '(module (import "env" "g" (global v128)))',
-    ],
-)
+BEYOND_THE_CORE = [
+    '(module (memory (export "memory") 1 1 shared))',
+    '(module (memory (export "memory") i64 1))',
+    '(module (memory (export "memory") 1) (memory 1))',
+    "(module (type (struct)))",
+    "(module (tag))",
+    "(module (func (return_call 0)))",
+    "(module (func (param v128)))",
+    '(module (func (export "handle") (param v128) (result v128) (local.get 0)))',
+    "(module (func (param externref)))",
+    '(module (memory (export "memory") 1 (pagesize 1)))',
+    "(module (func (result i64 i64) (i64.add128 (i64.const 1) (i64.const 1) (i64.const 1) (i64.const 1))))",
+    '(module (import "env" "g" (global v128)))',
+    '(module (global (export "g") v128 (v128.const i64x2 0 0)))',
+    '(module (func (export "handle") (param (ref func))))',
+    "(module (type $f (func)) (func (param (ref null $f)) (call_ref $f (local.get 0))))",
+    '(module (tag (export "t") (param i32)))',
+    '(module (import "env" "f" (func (param externref))))',
+]
+
+
+@pytest.mark.parametrize("wat", BEYOND_THE_CORE)
 async def test_proposals_outside_of_the_core_are_unloadable(shared: Sandbox, wat: str) -> None:
     refused = module(wat)
 
-    with pytest.raises(Unloadable):
+    with pytest.raises(Unloadable, match=r"failed to (parse|compile)"):
         await shared.prepare(refused.digest, refused.wasm, ABI)
 
     assert (await run(shared, ECHO)).output == b"{}"
+
+
+async def test_no_process_dies_of_a_module_that_is_refused() -> None:
+    before = set(processes())
+    async with Sandbox(workers=1, max_workers=1) as sandbox:
+        mine = set(processes()) - before
+        for refused in map(module, BEYOND_THE_CORE):
+            with pytest.raises(Unloadable):
+                await sandbox.prepare(refused.digest, refused.wasm, ABI)
+        await run(sandbox, ECHO)
+
+        assert set(processes()) - before == mine
 
 
 @pytest.mark.parametrize("wasm", [b"", b"(module)", b"\0asm", b"\0asm\1\0\0\0\xff", b"\0asm\x0d\0\1\0", os.urandom(100)])
@@ -652,7 +669,15 @@ async def test_an_import_that_nobody_gives_is_unloadable_by_name(shared: Sandbox
     assert str(refusal.value).isprintable()
 
 
-@pytest.mark.parametrize("handle", ["(func (param i64) (result i32) (i32.const 0))", "(func (param i32))", "(global i32 (i32.const 0))"])
+@pytest.mark.parametrize(
+    "handle",
+    [
+        "(func (param i64) (result i32) (i32.const 0))",
+        "(func (param i32))",
+        "(func (param i32) (result i32 i32) (local.get 0) (local.get 0))",
+        "(global i32 (i32.const 0))",
+    ],
+)
 async def test_a_module_without_a_fitting_handle_is_unloadable(shared: Sandbox, handle: str) -> None:
     kind, rest = handle[1:].split(" ", 1)
     misfit = module(
@@ -732,6 +757,19 @@ async def test_a_worker_that_stands_still_is_killed_and_its_call_fails() -> None
         await suspend(worker)
 
         outcome = await run(sandbox, ECHO, limits=SHORT)
+
+        assert fault(outcome) == (ErrorType.PLATFORM, "the worker running this call died")
+        assert (await run(sandbox, ECHO)).output == b"{}"
+
+
+async def test_a_worker_whose_watch_has_ended_ends_with_its_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.executor.sandbox.sandbox._PACKAGE", "tests.support.mortal")
+
+    async with Sandbox(workers=1, max_workers=1) as sandbox:
+        await sandbox.prepare(ENDLESS.digest, ENDLESS.wasm, ABI)
+
+        async with asyncio.timeout(10):
+            outcome = await run(sandbox, ENDLESS, limits=SHORT)
 
         assert fault(outcome) == (ErrorType.PLATFORM, "the worker running this call died")
         assert (await run(sandbox, ECHO)).output == b"{}"
