@@ -55,15 +55,17 @@ def files(folder: Path) -> list[Path]:
     return sorted(folder.rglob(f"*{SUFFIX}"))
 
 
-def preparers() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "services.executor.sandbox.preparer" in " ".join(child.cmdline())]
+def preparers() -> set[psutil.Process]:
+    """Of all sandboxes of this process."""
+    return {child for child in psutil.Process().children() if "services.executor.sandbox.preparer" in " ".join(child.cmdline())}
 
 
 @asynccontextmanager
 async def restarted(folder: Path) -> AsyncIterator[Sandbox]:
     """A sandbox over what another has left, in which no native code can be made: whoever wants some waits for ever."""
+    others = preparers()
     async with Sandbox(workers=1, max_workers=1, store=opened(folder)) as sandbox:
-        (preparer,) = preparers()
+        (preparer,) = preparers() - others
         preparer.suspend()
         yield sandbox
 

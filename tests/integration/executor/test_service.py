@@ -44,6 +44,8 @@ SETTINGS: Final = {
     "KILN_EXECUTOR_MAX_BATCH_INPUTS": "5",
 }
 PATIENT_MS: Final = 60_000
+# Many times what it takes a worker to tell that its call runs long.
+STALLED_SECONDS: Final = 0.25
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,11 @@ class Executor:
     async def status(self, identity: UUID, status: "pb.Execution.Status") -> pb.Execution:
         """A run, once it has a status."""
         return await self.until(identity, lambda found: found.status == status)
+
+    async def runs_long(self, identity: UUID) -> None:
+        """Returns once a run keeps its worker to itself. A call that comes before has a place there, and is RUNNING too."""
+        await self.status(identity, pb.Execution.RUNNING)
+        await asyncio.sleep(STALLED_SECONDS)
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +147,7 @@ async def busy(executor: Executor, told: Registry) -> AsyncIterator[str]:
     """While the block runs, the only worker does too; the id of the function that it runs."""
     endless = await deployed(told, ENDLESS.wasm, timeout_ms=PATIENT_MS)
     call, identity = executor.calling(endless.id)
-    await executor.status(identity, pb.Execution.RUNNING)
+    await executor.runs_long(identity)
     try:
         yield endless.id
     finally:
@@ -359,7 +366,7 @@ async def test_a_function_has_as_many_runs_as_it_may_and_a_changed_limit_acts_on
     narrow = await deployed(told, ENDLESS.wasm, timeout_ms=PATIENT_MS, max_concurrency=1)
     facts = {"identity": narrow.id, "name": narrow.name, "timeout_ms": PATIENT_MS}
     call, identity = executor.calling(narrow.id)
-    await executor.status(identity, pb.Execution.RUNNING)
+    await executor.runs_long(identity)
 
     with pytest.raises(ResourceExhausted) as refusal:
         await executor.execute(narrow.id)
