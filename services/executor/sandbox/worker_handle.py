@@ -13,6 +13,7 @@ from services.executor.sandbox.wire import Answer, Cancel, Load, Missing, Ran, R
 # How long past its deadline a worker may take to answer, and how long to obey a cancel, before it is killed; in seconds.
 _GRACE: Final = 2.0
 _CANCEL_GRACE: Final = 0.1
+_READING_SECONDS: Final = 0.05
 
 
 class WorkerHandle:
@@ -123,9 +124,17 @@ class WorkerHandle:
         if answer is None:
             return
         self.child.tell(Cancel(number))
-        timer = self._loop.call_later(_CANCEL_GRACE, self.child.kill)
+        timer = self._loop.call_later(_CANCEL_GRACE, self._judge, answer)
         self._stopping.add(timer)
         answer.add_done_callback(lambda _: self._stopped(timer))
+
+    def _judge(self, answer: "asyncio.Future[Answer | None]") -> None:
+        """The time to obey is over. Where this loop was late, the answer lies there unread: it is read first."""
+        self._loop.call_later(_READING_SECONDS, self._kill_unless, answer)
+
+    def _kill_unless(self, answer: "asyncio.Future[Answer | None]") -> None:
+        if not answer.done():
+            self.child.kill()
 
     def _stopped(self, timer: asyncio.TimerHandle) -> None:
         timer.cancel()

@@ -813,6 +813,20 @@ async def test_a_cancelled_call_stops_its_guest_and_keeps_its_worker(endless: Mo
         assert worker.is_running()
 
 
+async def test_a_worker_that_has_obeyed_is_kept_also_when_its_answer_is_read_late() -> None:
+    async with only(workers=1, max_workers=1) as (sandbox, (worker,)):
+        await sandbox.prepare(ENDLESS.digest, ENDLESS.wasm, ABI)
+        running = asyncio.create_task(run(sandbox, ENDLESS, limits=Limits(timeout_ms=60_000)))
+        await asyncio.sleep(0.05)
+        running.cancel()
+        await asyncio.sleep(0.001)
+        # The loop stands still past the time that the worker has to obey.
+        time.sleep(0.5)  # noqa: ASYNC251
+
+        assert (await run(sandbox, ECHO)).output == b"{}"
+        assert worker.is_running()
+
+
 async def test_a_cancelled_call_in_a_worker_that_does_not_obey_costs_that_worker() -> None:
     async with only(workers=1, max_workers=1) as (sandbox, (worker,)):
         await sandbox.prepare(ENDLESS.digest, ENDLESS.wasm, ABI)
