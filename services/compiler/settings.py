@@ -21,7 +21,9 @@ class Settings(DatabaseSettings):
     compiler_memory_mb: int = Field(1024, gt=0, description="Most memory a build may take, in MiB.")
     compiler_max_artifact_bytes: int = Field(8 << 20, gt=0, le=32 << 20, description="Largest compiled module.")
     compiler_max_attempts: int = Field(5, gt=0, description="How often a build may die with its compiler before its version is FAILED.")
-    compiler_visibility_seconds: int = Field(15, gt=2, description="How soon another compiler takes over a build whose compiler has died.")
+    compiler_visibility_seconds: int = Field(
+        15, gt=2, description="How soon another compiler takes over a build whose compiler has died; later by as much with each."
+    )
     compiler_jail: Literal["auto", "bubblewrap", "landlock", "none"] = Field(
         "auto", description="What confines compilers: the best there is by default; `none` must be chosen, and is warned of at every start."
     )

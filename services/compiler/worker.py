@@ -34,7 +34,7 @@ class WorkerLimits:
         lasting: How many more that have, so that they keep nobody waiting. Further ones count as if they had not.
         short_seconds: From when on a build has lasted.
         max_attempts: A job read more often is poison.
-        visibility_seconds: A job comes back so long after its compiler fell silent.
+        visibility_seconds: A job comes back so long after its first compiler fell silent, twice as long after its second, and so on.
     """
 
     concurrency: int
@@ -149,12 +149,17 @@ class Worker:
         return stored or await build(language, source, self._bounds, key=key)
 
     async def _hold(self, message: Message) -> None:
-        """Keeps the message from other readers; returns when it is no longer ours."""
-        pause = self._limits.visibility_seconds / 3
+        """Keeps the message from other readers; returns when it is no longer ours.
+
+        The more compilers have died with it, the longer the next waits: most die of something else, which is over then.
+        """
+        seconds = self._limits.visibility_seconds * message.reads
+        pause = 0.0 if message.reads > 1 else self._limits.visibility_seconds / 3
         while True:
             await asyncio.sleep(pause)
+            pause = self._limits.visibility_seconds / 3
             try:
-                if not await self._jobs.extend(self._artifacts.database, message, visibility_seconds=self._limits.visibility_seconds):
+                if not await self._jobs.extend(self._artifacts.database, message, visibility_seconds=seconds):
                     return
             except Unavailable:
                 # Whether it is still ours shows when the result is sent.

@@ -453,6 +453,22 @@ async def test_a_job_that_is_read_as_often_as_it_may_is_still_built(line: Line) 
     assert result["status"] == "READY"
 
 
+@pytest.mark.parametrize("deaths", [0, 1, 3])
+async def test_a_job_waits_the_longer_the_more_compilers_have_died_with_it(line: Line, deaths: int) -> None:
+    language = FakeLanguage()
+    identity = await line.send()
+    for _ in range(deaths):
+        await JOBS.read(line.database, visibility_seconds=0, most=1)
+
+    async with working(line, language):
+        await language.until(lambda: language.begun == 1)
+
+        async def is_held() -> bool:
+            return bool(PATIENT * deaths < (await line.job(identity))["seconds"] <= PATIENT * (deaths + 1))
+
+        await line.until(is_held)
+
+
 @pytest.mark.parametrize("language_of_job", ["assemblyscript", "cobol"])
 async def test_a_job_that_cannot_be_built_here_is_given_back_uncounted_and_has_not_failed(line: Line, language_of_job: str) -> None:
     language = FakeLanguage(ToolchainUnavailable("no Node"))
