@@ -56,6 +56,7 @@ async def main() -> None:
                 max_workers=settings.executor_max_workers,
                 max_waiting=settings.executor_max_waiting,
                 code_bytes=settings.executor_code_cache_mb << 20,
+                quarantine_seconds=settings.executor_quarantine_seconds,
                 store=_native_store(settings),
             )
         )

@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from enum import IntEnum
 from typing import Any, Final
 from uuid import UUID
@@ -11,11 +11,9 @@ from uuid import UUID
 import orjson
 from msgspec.structs import replace
 
-from services.executor.execution import Execution, Status
+from services.executor.execution import Execution, Status, micros_of, moment_of
 from services.executor.sandbox.outcome import ErrorType, Frame, GuestError, Level, LogLine
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 # Kind, id, and how long the JSON behind them is; what is left is input or output.
 _HEAD: Final = struct.Struct("<B16sI")
 
@@ -165,8 +163,8 @@ def _end(head: Sequence[Any], body: bytes) -> dict[str, Any]:
 
 
 def _micros(moment: datetime | None) -> int | None:
-    return None if moment is None else (moment - _EPOCH) // _MICROSECOND
+    return None if moment is None else micros_of(moment)
 
 
 def _moment(micros: int | None) -> datetime | None:
-    return None if micros is None else _EPOCH + timedelta(microseconds=micros)
+    return None if micros is None else moment_of(micros)

@@ -1,6 +1,7 @@
 """Runs functions, and remembers every run."""
 
 import asyncio
+import math
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ from uuid import UUID
 from msgspec import structs
 
 from libs.common import jsontext
-from libs.common.errors import InvalidArgument, KilnError, NotFound, ResourceExhausted, Unavailable
+from libs.common.errors import FailedPrecondition, InvalidArgument, KilnError, NotFound, ResourceExhausted, Unavailable
 from libs.common.ids import milliseconds_of, parse_uuid, uuid7
 from libs.common.pages import Listing, Page
 from services.executor.catalog import Catalog, CatalogFunction, Runnable
@@ -21,7 +22,7 @@ from services.executor.modules import Modules
 from services.executor.recorder import Recorder, room_for_end
 from services.executor.repository import ExecutionRepository, Filter
 from services.executor.sandbox.child import StartFailed
-from services.executor.sandbox.errors import Exhausted, NotPrepared
+from services.executor.sandbox.errors import Exhausted, NotPrepared, Quarantined
 from services.executor.sandbox.outcome import Call, ErrorType, GuestError, Outcome
 from services.executor.sandbox.sandbox import Sandbox, Slot
 
@@ -208,6 +209,7 @@ class Executions:
 
     async def _execute(self, request: Request, target: Target) -> Execution:
         function, runnable = target.function, target.runnable
+        self._refuse_quarantined(function, runnable)
         await self._recorder.check_free(request.id)
         cold = await self._modules.ensure(runnable) or target.cold
         execution = Execution(
@@ -247,6 +249,16 @@ class Executions:
                 self._recorder.withdraw(execution.id)
             raise _refusal(error) from error
 
+    def _refuse_quarantined(self, function: CatalogFunction, runnable: Runnable) -> None:
+        seconds = math.ceil(self._sandbox.quarantined_seconds(runnable.artifact_digest))
+        if seconds:
+            raise FailedPrecondition(
+                f"version {runnable.version} of {function.name} kills the process that it runs in again and again, and is kept from "
+                f"running for {seconds} s: roll back to another version, or change the function",
+                reason="VERSION_QUARANTINED",
+                retry_after=seconds,
+            )
+
     def _refuse_deleted(self, execution: Execution) -> None:
         if self._catalog.was_deleted(execution.function_id):
             raise NotFound(f"{execution.function_name} was deleted", reason="FUNCTION_NOT_FOUND")
@@ -260,6 +272,8 @@ class Executions:
                 except NotPrepared:
                     await self._modules.ensure(runnable)
             return _platform("the function's code does not stay in the cache; make KILN_EXECUTOR_CODE_CACHE_MB larger")
+        except Quarantined:
+            return _platform("other runs of this version killed the workers that they were in, so this one was not begun again")
         except (Exhausted, StartFailed):
             return _platform("the worker of this call died, and no other can be started")
         except KilnError as error:

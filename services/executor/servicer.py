@@ -1,8 +1,8 @@
 """The executor's RPCs: between messages and the domain, nothing else."""
 
 from collections.abc import AsyncIterator, Mapping
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 from google.protobuf.message import Message
@@ -14,14 +14,11 @@ from libs.common import request as current
 from libs.common.errors import FailedPrecondition, InvalidArgument
 from libs.common.ids import parse_uuid, uuid7
 from libs.common.pages import page_of
-from services.executor.execution import Durability, Execution
+from services.executor.execution import Durability, Execution, micros_of
 from services.executor.executions import Executions, Request
 from services.executor.many import AnswerRoom, Streams, answer_of, in_order, only_named, side_by_side
 from services.executor.payload import AnyCall, Given, answer_form, as_text, as_value, given_inputs, given_text
 from services.executor.repository import Filter
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 class ExecutorServicer(executor_pb2_grpc.ExecutorServicer):
@@ -176,5 +173,5 @@ def _moment(message: Message, field: str) -> datetime | None:
 def _time(moment: datetime | None) -> Timestamp | None:
     if moment is None:
         return None
-    seconds, micros = divmod((moment - _EPOCH) // _MICROSECOND, 1_000_000)
+    seconds, micros = divmod(micros_of(moment), 1_000_000)
     return Timestamp(seconds=seconds, nanos=micros * 1000)

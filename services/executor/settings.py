@@ -37,5 +37,8 @@ class Settings(DatabaseSettings):
     executor_max_streams: int = Field(100, gt=0, description="Streams of calls that may be open; more are refused.")
     executor_max_input_bytes: int = Field(1 << 20, gt=0, le=4 << 20, description="Largest input of a call.")
     executor_code_cache_mb: int = Field(256, gt=0, description="Native code kept ready in memory, in MiB.")
+    executor_quarantine_seconds: float = Field(
+        300, gt=0, description="How long a version is kept from running that killed its workers again and again."
+    )
     executor_lease_seconds: float = Field(15, gt=1, description="Runs of an executor that was silent so long are FAILED.")
     executor_purge_seconds: float = Field(10, gt=0, description="How often the history of deleted functions is looked for.")

@@ -1,7 +1,7 @@
 """Running one guest call in a fresh sandbox. It knows of no service, no database and no network."""
 
 from services.executor.sandbox.child import StartFailed
-from services.executor.sandbox.errors import Exhausted, NotPrepared, Unloadable
+from services.executor.sandbox.errors import Exhausted, NotPrepared, Quarantined, Unloadable
 from services.executor.sandbox.outcome import Call, ErrorType, Frame, GuestError, Level, Limits, LogLine, Outcome
 from services.executor.sandbox.sandbox import Sandbox, Slot
 
@@ -16,6 +16,7 @@ __all__ = [
     "LogLine",
     "NotPrepared",
     "Outcome",
+    "Quarantined",
     "Sandbox",
     "Slot",
     "StartFailed",

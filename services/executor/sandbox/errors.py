@@ -9,5 +9,9 @@ class Unloadable(Exception):
     """A module that cannot be run here, ever; the text says why and is safe to show."""
 
 
+class Quarantined(Exception):
+    """The module has killed its workers again and again, and is kept out for now."""
+
+
 class Exhausted(Exception):
     """Too many calls wait for a worker."""

@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Final
 
 from libs.common import logs
@@ -41,10 +42,11 @@ class PoolSize:
 
 @dataclass(frozen=True, slots=True)
 class _Waiter:
-    """A call that waits for a place; for a worker without other calls, if it must be alone in it."""
+    """A call that waits for a place; for a worker without other calls, if it must be alone in it. `again` if it has had one."""
 
     place: asyncio.Future[WorkerHandle]
     alone: bool
+    again: bool
 
 
 class Pool:
@@ -108,12 +110,12 @@ class Pool:
             return _place(worker, alone=False)
         if len(self._waiters) >= self._size.waiting:
             raise Exhausted(f"{len(self._waiters)} calls wait for a worker already")
-        waiter = _Waiter(asyncio.get_running_loop().create_future(), alone=False)
+        waiter = _Waiter(asyncio.get_running_loop().create_future(), alone=False, again=False)
         self._waiters.append(waiter)
         return await self._placed(waiter)
 
     async def take_again(self, *, alone: bool) -> WorkerHandle:
-        """The same for a call that has had its turn, and was not run in the worker that it had: before all others, however many wait.
+        """The same for a call that has had its turn, and was not run in the worker that it had: before all that have not, however many.
 
         Args:
             alone: In a worker that has no other call.
@@ -121,8 +123,9 @@ class Pool:
         Raises:
             StartFailed: There is no worker and none can be started.
         """
-        waiter = _Waiter(asyncio.get_running_loop().create_future(), alone)
-        self._waiters.appendleft(waiter)
+        waiter = _Waiter(asyncio.get_running_loop().create_future(), alone, again=True)
+        before = sum(1 for _ in takewhile(lambda other: other.again, self._waiters))
+        self._waiters.insert(before, waiter)
         return await self._placed(waiter)
 
     def give_back(self, worker: WorkerHandle) -> None:
@@ -216,6 +219,7 @@ class Pool:
         worker.on_usable = self._serve
         worker.on_stall = self._stalled
         self._workers.append(worker)
+        asyncio.get_running_loop().call_later(_INFANCY_SECONDS, self._grew_up, worker)
         if len(self._workers) <= self._size.standing:
             for native in self._prepared():
                 worker.load(native)
@@ -240,12 +244,17 @@ class Pool:
     def _start_failed(self, error: BaseException) -> None:
         self._failures += 1
         logs.logger().error("worker_start_failed", error=str(error), failures=self._failures)
-        if not self._workers:
+        if not self._workers and not self._starts:
             # Nobody will ever come for those who wait, as far as one can know; let them be told.
             for waiter in self._waiters:
                 if not waiter.place.done():
                     waiter.place.set_exception(StartFailed(str(error)))
             self._waiters.clear()
+
+    def _grew_up(self, worker: WorkerHandle) -> None:
+        """Starts work again: the next need not be put off."""
+        if worker in self._workers:
+            self._failures = 0
 
     def _died(self, worker: WorkerHandle, born: float) -> None:
         self._workers.remove(worker)

@@ -12,12 +12,13 @@ from libs.common import logs
 from services.executor.sandbox.child import Child
 from services.executor.sandbox.compiler import Preparer
 from services.executor.sandbox.engine import MAX_LOADED_MODULES
-from services.executor.sandbox.errors import NotPrepared
+from services.executor.sandbox.errors import NotPrepared, Quarantined
 from services.executor.sandbox.native import CodeCache, HeldCode, NativeCode
 from services.executor.sandbox.native_store import NativeStore
-from services.executor.sandbox.outcome import Call, Outcome
+from services.executor.sandbox.outcome import Call, ErrorType, Outcome
 from services.executor.sandbox.pool import Pool, PoolSize
 from services.executor.sandbox.process import MAX_MESSAGE_BYTES, Arguments
+from services.executor.sandbox.quarantine import Quarantine
 from services.executor.sandbox.sealed import Sealed
 from services.executor.sandbox.worker_handle import WorkerHandle
 
@@ -44,10 +45,11 @@ class Slot:
         StartFailed: There is no worker and none can be started.
     """
 
-    def __init__(self, pool: Pool, code: CodeCache[HeldCode], used: dict[tuple[str, str], None]) -> None:
+    def __init__(self, pool: Pool, code: CodeCache[HeldCode], used: dict[tuple[str, str], None], quarantine: Quarantine) -> None:
         self._pool = pool
         self._code = code
         self._used = used
+        self._quarantine = quarantine
         self._worker: WorkerHandle | None = None
 
     async def __aenter__(self) -> Self:
@@ -63,6 +65,7 @@ class Slot:
         Raises:
             NotPrepared: Its native code is not there; nothing has run.
             StartFailed: Its worker died, and there is no other.
+            Quarantined: It was not run where it had its turn, and the module has been put into quarantine since.
         """
         native = self._code.get(call.digest)
         if native is None or native.abi != call.abi:
@@ -76,11 +79,20 @@ class Slot:
             if worker is None or not worker.is_usable:
                 self._release()
                 worker = self._worker = await self._pool.take_again(alone=alone)
+                if self._quarantine.seconds_left(call.digest):
+                    raise Quarantined(call.digest)
             outcome = await worker.run(call, native)
             if outcome is not None:
+                self._judge(call.digest, outcome, worker)
                 return outcome
             alone = not worker.child.alive
             self._release()
+
+    def _judge(self, digest: str, outcome: Outcome, worker: WorkerHandle) -> None:
+        if worker.child.alive:
+            self._quarantine.clear(digest)
+        elif outcome.error is not None and outcome.error.type is ErrorType.PLATFORM:
+            self._quarantine.blame(digest)
 
     def _release(self) -> None:
         worker, self._worker = self._worker, None
@@ -105,6 +117,7 @@ class Sandbox:
         compile_seconds: How long making native code of one module may take. The largest of Go take 7 s of a processor of its own.
         compile_memory_mb: How much memory it may take, in MiB.
         start_seconds: How long a process may take to start.
+        quarantine_seconds: How long a module that kills its workers again and again is kept out.
         uid: Whom the processes become when this one is root's.
     """
 
@@ -122,11 +135,13 @@ class Sandbox:
         compile_seconds: float = 30.0,
         compile_memory_mb: int = 1024,
         start_seconds: float = 30.0,
+        quarantine_seconds: float = 300.0,
         uid: int = DEFAULT_UID,
     ) -> None:
         self._store = store
         self._code: CodeCache[HeldCode] = CodeCache(code_bytes, _MAX_MODULES)
         self._used: dict[tuple[str, str], None] = {}
+        self._quarantine = Quarantine(quarantine_seconds)
         self._sealed_bytes = max(_SEALED_BYTES, code_bytes // _MAX_SEALED)
         self._ready_bytes = min(code_bytes, worker_code_bytes)
         self._worker_code_bytes = worker_code_bytes
@@ -171,6 +186,10 @@ class Sandbox:
         """Whether native code of a module is there."""
         return digest in self._code
 
+    def quarantined_seconds(self, digest: str) -> float:
+        """How long a module is still kept out because it killed its workers again and again; 0 when it may run."""
+        return self._quarantine.seconds_left(digest)
+
     async def prepare(self, digest: str, wasm: bytes, abi_name: str) -> None:
         """Makes native code of a module, once for all who ask at the same time, and has it loaded into the idle workers.
 
@@ -214,7 +233,7 @@ class Sandbox:
 
     def reserve(self) -> Slot:
         """A slot, to be entered to run calls in: as soon as a worker has room, first come, first served."""
-        return Slot(self._pool, self._code, self._used)
+        return Slot(self._pool, self._code, self._used, self._quarantine)
 
     async def _prepare(self, digest: str, wasm: bytes, abi_name: str) -> None:
         native = await self._preparer.compile(digest, abi_name, wasm)

@@ -13,6 +13,7 @@ from services.executor.sandbox.wire import Answer, Cancel, Load, Missing, Ran, R
 # How long past its deadline a worker may take to answer, and how long to obey a cancel, before it is killed; in seconds.
 _GRACE: Final = 2.0
 _CANCEL_GRACE: Final = 0.1
+# How long the loop then has to read an answer that is there.
 _READING_SECONDS: Final = 0.05
 
 
@@ -76,6 +77,8 @@ class WorkerHandle:
         is_cold = call.digest in self._loading
         answer = await self._ask(call)
         if type(answer) is Missing:
+            if not self.child.alive:
+                return None
             is_cold = True
             self.load(native)
             answer = await self._ask(call)
@@ -109,7 +112,7 @@ class WorkerHandle:
     async def _ask(self, call: Call) -> Answer | None:
         run = Run(0, call)
         answer = self.child.ask(run)
-        too_late = self._loop.call_later(call.limits.timeout_ms / 1000 + _GRACE, self.child.kill)
+        too_late = self._loop.call_later(call.limits.timeout_ms / 1000 + _GRACE, self._judge, answer)
         try:
             return await answer
         except asyncio.CancelledError:
@@ -129,7 +132,7 @@ class WorkerHandle:
         answer.add_done_callback(lambda _: self._stopped(timer))
 
     def _judge(self, answer: "asyncio.Future[Answer | None]") -> None:
-        """The time to obey is over. Where this loop was late, the answer lies there unread: it is read first."""
+        """Its time is over. Where this loop was late, or all the process stood still, the answer lies there unread: it is read first."""
         self._loop.call_later(_READING_SECONDS, self._kill_unless, answer)
 
     def _kill_unless(self, answer: "asyncio.Future[Answer | None]") -> None:

@@ -26,6 +26,7 @@ from services.executor.sandbox import (
     Limits,
     NotPrepared,
     Outcome,
+    Quarantined,
     Sandbox,
     StartFailed,
     Unloadable,
@@ -959,6 +960,41 @@ async def test_a_call_that_kills_whichever_worker_runs_it_fails_and_costs_no_oth
 
         assert fault(poisoned) == (ErrorType.PLATFORM, "the worker running this call died")
         assert [outcome.output for outcome in outcomes] == [str(number).encode() for number in range(others)]
+
+
+async def test_a_module_that_kills_worker_after_worker_is_kept_out_and_may_try_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.executor.sandbox.sandbox._PACKAGE", "tests.support.mortal")
+
+    async with Sandbox(workers=1, max_workers=1, quarantine_seconds=5) as sandbox:
+        await run(sandbox, ECHO)
+        with capture_logs() as told:
+            outcomes = await asyncio.gather(*(run(sandbox, ECHO, POISON) for _ in range(10)), return_exceptions=True)
+
+        # One death of all that shared a worker, and those of three that had one each to themselves.
+        assert [line["event"] for line in told].count("worker_died") == 4
+        assert [fault(outcome) for outcome in outcomes if isinstance(outcome, Outcome)] == [
+            (ErrorType.PLATFORM, "the worker running this call died")
+        ] * 3
+        assert [type(outcome) for outcome in outcomes].count(Quarantined) == 7
+        assert 0 < sandbox.quarantined_seconds(ECHO.digest) <= 5
+        other = answering("2")
+        assert (await run(sandbox, other)).output == b"2"
+        assert sandbox.quarantined_seconds(other.digest) == 0
+
+        await until(lambda: not sandbox.quarantined_seconds(ECHO.digest))
+        assert (await run(sandbox, ECHO)).output == b"{}"
+
+
+async def test_a_module_whose_workers_die_now_and_then_is_not_kept_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.executor.sandbox.sandbox._PACKAGE", "tests.support.mortal")
+
+    async with Sandbox(workers=1, max_workers=1) as sandbox:
+        for _ in range(2):
+            for text in (POISON, POISON, "1"):
+                outcome = await run(sandbox, ECHO, text)
+
+        assert outcome.output == b"1"
+        assert sandbox.quarantined_seconds(ECHO.digest) == 0
 
 
 async def test_a_call_that_kills_its_worker_fails_also_when_its_code_was_loaded_just_before(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ from libs.common.ids import uuid7
 from libs.common.request import EXECUTION_ID_HEADER, REQUEST_ID_HEADER
 from libs.common.status import from_proto, from_rpc_error
 from libs.local.ports import free_ports
-from tests.integration.executor.guests import ECHO, ENDLESS, answering, module
+from tests.integration.executor.guests import ECHO, ENDLESS, answering, guest, module
 from tests.support.postgres import TestPostgres
 from tests.support.processes import environment, running_process
 from tests.support.proxy import proxied
@@ -140,6 +140,12 @@ def told(executor: Executor, registry: tuple[str, Registry]) -> Registry:
 
 async def deployed(told: Registry, wasm: bytes, **facts: Any) -> registry_pb2.WatchedFunction:
     return await asyncio.to_thread(told.deploy, wasm, **facts)
+
+
+def worker_of(executor: Executor) -> psutil.Process:
+    """The process in which its guests run."""
+    (worker,) = [child for child in executor.process.children() if "sandbox.worker" in " ".join(child.cmdline())]
+    return worker
 
 
 @asynccontextmanager
@@ -572,13 +578,48 @@ async def test_a_worker_that_is_killed_costs_its_call_and_nothing_else(executor:
     call, identity = executor.calling(endless.id)
     await executor.status(identity, pb.Execution.RUNNING)
 
-    (worker,) = [child for child in executor.process.children() if "sandbox.worker" in " ".join(child.cmdline())]
-    worker.kill()
+    worker_of(executor).kill()
     answer = await call
 
     assert (answer.status, answer.error.type) == (pb.Execution.FAILED, pb.ExecutionError.PLATFORM)
     assert (await executor.get(identity)).error == answer.error
     assert (await executor.execute(echo.id)).output_text == b"1"
+
+
+async def test_a_version_that_kills_worker_after_worker_is_refused_for_a_while(executor: Executor, told: Registry) -> None:
+    # A module of its own: it is the module that is kept out, whichever functions it is of.
+    endless = await deployed(told, guest("(loop (br 0)) (unreachable)", "(func)").wasm, timeout_ms=PATIENT_MS)
+    for _ in range(3):
+        call, identity = executor.calling(endless.id)
+        await executor.status(identity, pb.Execution.RUNNING)
+        worker_of(executor).kill()
+        assert (await call).error.type == pb.ExecutionError.PLATFORM
+
+    with pytest.raises(FailedPrecondition) as refused:
+        await executor.execute(endless.id)
+    batch = await executor.batch(endless.id, "1", "2")
+
+    assert refused.value.reason == "VERSION_QUARANTINED"
+    assert 0 < (refused.value.retry_after or 0) <= 300
+    assert [from_proto(one.refusal).reason for one in batch.executions] == ["VERSION_QUARANTINED"] * 2
+    assert len((await executor.list(endless.id)).executions) == 3
+    echo = await deployed(told, ECHO.wasm)
+    assert (await executor.execute(echo.id)).output_text == b"1"
+
+
+async def test_an_executor_that_stood_still_for_longer_than_a_call_may_last_keeps_what_the_call_came_to(
+    executor: Executor, told: Registry
+) -> None:
+    # A worker has two seconds past the deadline to answer.
+    endless = await deployed(told, ENDLESS.wasm, timeout_ms=500)
+    call, identity = executor.calling(endless.id)
+    await executor.status(identity, pb.Execution.RUNNING)
+
+    executor.process.suspend()
+    await asyncio.sleep(4)
+    executor.process.resume()
+
+    assert (await call).error.type == pb.ExecutionError.TIMEOUT
 
 
 async def test_an_executor_that_is_told_to_stop_lets_its_call_end(

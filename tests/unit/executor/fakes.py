@@ -142,17 +142,22 @@ class FakeSandbox:
         calls: What was run.
         work: What running does.
         refusal: Raised by `reserve`.
+        kept_out: Digests in quarantine, and for how many seconds.
     """
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.work: Callable[[Call], Awaitable[Outcome]] = self._echo
         self.refusal: Exception | None = None
+        self.kept_out: dict[str, float] = {}
         self._worker = asyncio.Lock()
 
     @property
     def has_room(self) -> bool:
         return not self._worker.locked() and self.refusal is None
+
+    def quarantined_seconds(self, digest: str) -> float:
+        return self.kept_out.get(digest, 0.0)
 
     @asynccontextmanager
     async def reserve(self) -> AsyncIterator[FakeSlot]:

@@ -33,7 +33,7 @@ from services.executor.journal_folder import open_journals
 from services.executor.modules import Modules
 from services.executor.recorder import Recorder, room_for_end
 from services.executor.repository import ExecutionRepository, Filter
-from services.executor.sandbox import Call, ErrorType, Exhausted, GuestError, Outcome, Sandbox, StartFailed
+from services.executor.sandbox import Call, ErrorType, Exhausted, GuestError, Outcome, Quarantined, Sandbox, StartFailed
 from tests.support.waiting import until
 from tests.unit.executor.fakes import FakeHistory, FakeModules, FakeRegistry, FakeSandbox, function, not_prepared
 
@@ -628,7 +628,18 @@ async def test_code_that_cannot_be_prepared_again_is_a_fault_of_the_platform(exe
     assert answer.error == GuestError(ErrorType.PLATFORM, "the function's code cannot be loaded: the compiler is away")
 
 
-@pytest.mark.parametrize("error", [Exhausted("full"), StartFailed("no memory")])
+async def test_a_version_in_quarantine_is_refused_and_leaves_nothing_in_the_history(executor: Executor) -> None:
+    executor.sandbox.kept_out["sha256:1"] = 12.3
+
+    with pytest.raises(FailedPrecondition, match=r"version 1 of echo .* for 13 s") as refusal:
+        await executor.execute()
+
+    assert (refusal.value.reason, refusal.value.retry_after) == ("VERSION_QUARANTINED", 13)
+    assert executor.history.rows == {}
+    assert executor.sandbox.calls == []
+
+
+@pytest.mark.parametrize("error", [Exhausted("full"), StartFailed("no memory"), Quarantined("sha256:1")])
 async def test_a_worker_that_cannot_be_replaced_ends_a_call_that_had_begun(executor: Executor, error: Exception) -> None:
     async def work(call: Call) -> Outcome:
         raise error

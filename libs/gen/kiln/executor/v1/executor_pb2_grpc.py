@@ -70,11 +70,11 @@ class ExecutorServicer:
         """Runs a function once in a fresh sandbox and answers with its execution once that is recorded. A fault of the user's code is no error of
         this call: it answers OK with `status: FAILED`. The answer leaves out `input`, which the caller has; reads of the execution have it.
 
-        Errors: `NOT_FOUND` (function or version), `FAILED_PRECONDITION` (reason `NO_READY_VERSION` or `VERSION_NOT_READY`),
-        `INVALID_ARGUMENT` (input is no JSON or nested too deep), `RESOURCE_EXHAUSTED` (reason `INPUT_TOO_LARGE`; or, with a time to wait,
-        `TOO_MANY_CALLS` of all functions together, `TOO_MANY_CONCURRENT_CALLS` of this one, or `JOURNAL_FULL` after the database was away for
-        long), `UNAVAILABLE` (starting; or the run cannot be recorded: by reason `JOURNAL_UNWRITABLE` it has not run, by `NOT_RECORDED` it has,
-        and its execution will tell how it ended).
+        Errors: `NOT_FOUND` (function or version), `FAILED_PRECONDITION` (reason `NO_READY_VERSION` or `VERSION_NOT_READY`; or, with a time to
+        wait, `VERSION_QUARANTINED`: it killed the process that it ran in again and again), `INVALID_ARGUMENT` (input is no JSON or nested too
+        deep), `RESOURCE_EXHAUSTED` (reason `INPUT_TOO_LARGE`; or, with a time to wait, `TOO_MANY_CALLS` of all functions together,
+        `TOO_MANY_CONCURRENT_CALLS` of this one, or `JOURNAL_FULL` after the database was away for long), `UNAVAILABLE` (starting; or the run
+        cannot be recorded: by reason `JOURNAL_UNWRITABLE` it has not run, by `NOT_RECORDED` it has, and its execution will tell how it ended).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -90,7 +90,7 @@ class ExecutorServicer:
 
         Errors: `NOT_FOUND` (function or version), `FAILED_PRECONDITION` (reason `NO_READY_VERSION`, `VERSION_NOT_READY` or
         `VERSION_UNLOADABLE`), `INVALID_ARGUMENT` (no inputs; reason `TOO_MANY_INPUTS`), `UNAVAILABLE` (starting). As the `refusal` of an
-        input: `INVALID_ARGUMENT` and `RESOURCE_EXHAUSTED` as of `ExecuteFunction`, and `RESOURCE_EXHAUSTED` with reason `ANSWER_TOO_LARGE`
+        input: `INVALID_ARGUMENT`, `RESOURCE_EXHAUSTED` and `VERSION_QUARANTINED` as of `ExecuteFunction`, and `RESOURCE_EXHAUSTED` with reason `ANSWER_TOO_LARGE`
         when it has run and what came of it no longer fits into the answer, of 15 MiB at most: the execution's id is there to read it by.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -37,11 +37,11 @@ class ExecutorStub:
     """Runs a function once in a fresh sandbox and answers with its execution once that is recorded. A fault of the user's code is no error of
     this call: it answers OK with `status: FAILED`. The answer leaves out `input`, which the caller has; reads of the execution have it.
 
-    Errors: `NOT_FOUND` (function or version), `FAILED_PRECONDITION` (reason `NO_READY_VERSION` or `VERSION_NOT_READY`),
-    `INVALID_ARGUMENT` (input is no JSON or nested too deep), `RESOURCE_EXHAUSTED` (reason `INPUT_TOO_LARGE`; or, with a time to wait,
-    `TOO_MANY_CALLS` of all functions together, `TOO_MANY_CONCURRENT_CALLS` of this one, or `JOURNAL_FULL` after the database was away for
-    long), `UNAVAILABLE` (starting; or the run cannot be recorded: by reason `JOURNAL_UNWRITABLE` it has not run, by `NOT_RECORDED` it has,
-    and its execution will tell how it ended).
+    Errors: `NOT_FOUND` (function or version), `FAILED_PRECONDITION` (reason `NO_READY_VERSION` or `VERSION_NOT_READY`; or, with a time to
+    wait, `VERSION_QUARANTINED`: it killed the process that it ran in again and again), `INVALID_ARGUMENT` (input is no JSON or nested too
+    deep), `RESOURCE_EXHAUSTED` (reason `INPUT_TOO_LARGE`; or, with a time to wait, `TOO_MANY_CALLS` of all functions together,
+    `TOO_MANY_CONCURRENT_CALLS` of this one, or `JOURNAL_FULL` after the database was away for long), `UNAVAILABLE` (starting; or the run
+    cannot be recorded: by reason `JOURNAL_UNWRITABLE` it has not run, by `NOT_RECORDED` it has, and its execution will tell how it ended).
     """
     ExecuteBatch: _grpc.UnaryUnaryMultiCallable[_executor_pb2.ExecuteBatchRequest, _executor_pb2.ExecuteBatchResponse]
     """Runs a function once for each of several inputs and answers with what came of each, in the order of the inputs, once all are recorded.
@@ -53,7 +53,7 @@ class ExecutorStub:
 
     Errors: `NOT_FOUND` (function or version), `FAILED_PRECONDITION` (reason `NO_READY_VERSION`, `VERSION_NOT_READY` or
     `VERSION_UNLOADABLE`), `INVALID_ARGUMENT` (no inputs; reason `TOO_MANY_INPUTS`), `UNAVAILABLE` (starting). As the `refusal` of an
-    input: `INVALID_ARGUMENT` and `RESOURCE_EXHAUSTED` as of `ExecuteFunction`, and `RESOURCE_EXHAUSTED` with reason `ANSWER_TOO_LARGE`
+    input: `INVALID_ARGUMENT`, `RESOURCE_EXHAUSTED` and `VERSION_QUARANTINED` as of `ExecuteFunction`, and `RESOURCE_EXHAUSTED` with reason `ANSWER_TOO_LARGE`
     when it has run and what came of it no longer fits into the answer, of 15 MiB at most: the execution's id is there to read it by.
     """
     ExecuteStream: _grpc.StreamStreamMultiCallable[_executor_pb2.ExecuteStreamRequest, _executor_pb2.Execution]
@@ -85,11 +85,11 @@ class ExecutorAsyncStub(ExecutorStub):
     """Runs a function once in a fresh sandbox and answers with its execution once that is recorded. A fault of the user's code is no error of
     this call: it answers OK with `status: FAILED`. The answer leaves out `input`, which the caller has; reads of the execution have it.
 
-    Errors: `NOT_FOUND` (function or version), `FAILED_PRECONDITION` (reason `NO_READY_VERSION` or `VERSION_NOT_READY`),
-    `INVALID_ARGUMENT` (input is no JSON or nested too deep), `RESOURCE_EXHAUSTED` (reason `INPUT_TOO_LARGE`; or, with a time to wait,
-    `TOO_MANY_CALLS` of all functions together, `TOO_MANY_CONCURRENT_CALLS` of this one, or `JOURNAL_FULL` after the database was away for
-    long), `UNAVAILABLE` (starting; or the run cannot be recorded: by reason `JOURNAL_UNWRITABLE` it has not run, by `NOT_RECORDED` it has,
-    and its execution will tell how it ended).
+    Errors: `NOT_FOUND` (function or version), `FAILED_PRECONDITION` (reason `NO_READY_VERSION` or `VERSION_NOT_READY`; or, with a time to
+    wait, `VERSION_QUARANTINED`: it killed the process that it ran in again and again), `INVALID_ARGUMENT` (input is no JSON or nested too
+    deep), `RESOURCE_EXHAUSTED` (reason `INPUT_TOO_LARGE`; or, with a time to wait, `TOO_MANY_CALLS` of all functions together,
+    `TOO_MANY_CONCURRENT_CALLS` of this one, or `JOURNAL_FULL` after the database was away for long), `UNAVAILABLE` (starting; or the run
+    cannot be recorded: by reason `JOURNAL_UNWRITABLE` it has not run, by `NOT_RECORDED` it has, and its execution will tell how it ended).
     """
     ExecuteBatch: _aio.UnaryUnaryMultiCallable[_executor_pb2.ExecuteBatchRequest, _executor_pb2.ExecuteBatchResponse]  # type: ignore[assignment]
     """Runs a function once for each of several inputs and answers with what came of each, in the order of the inputs, once all are recorded.
@@ -101,7 +101,7 @@ class ExecutorAsyncStub(ExecutorStub):
 
     Errors: `NOT_FOUND` (function or version), `FAILED_PRECONDITION` (reason `NO_READY_VERSION`, `VERSION_NOT_READY` or
     `VERSION_UNLOADABLE`), `INVALID_ARGUMENT` (no inputs; reason `TOO_MANY_INPUTS`), `UNAVAILABLE` (starting). As the `refusal` of an
-    input: `INVALID_ARGUMENT` and `RESOURCE_EXHAUSTED` as of `ExecuteFunction`, and `RESOURCE_EXHAUSTED` with reason `ANSWER_TOO_LARGE`
+    input: `INVALID_ARGUMENT`, `RESOURCE_EXHAUSTED` and `VERSION_QUARANTINED` as of `ExecuteFunction`, and `RESOURCE_EXHAUSTED` with reason `ANSWER_TOO_LARGE`
     when it has run and what came of it no longer fits into the answer, of 15 MiB at most: the execution's id is there to read it by.
     """
     ExecuteStream: _aio.StreamStreamMultiCallable[_executor_pb2.ExecuteStreamRequest, _executor_pb2.Execution]  # type: ignore[assignment]
@@ -136,11 +136,11 @@ class ExecutorServicer(metaclass=_abc_1.ABCMeta):
         """Runs a function once in a fresh sandbox and answers with its execution once that is recorded. A fault of the user's code is no error of
         this call: it answers OK with `status: FAILED`. The answer leaves out `input`, which the caller has; reads of the execution have it.
 
-        Errors: `NOT_FOUND` (function or version), `FAILED_PRECONDITION` (reason `NO_READY_VERSION` or `VERSION_NOT_READY`),
-        `INVALID_ARGUMENT` (input is no JSON or nested too deep), `RESOURCE_EXHAUSTED` (reason `INPUT_TOO_LARGE`; or, with a time to wait,
-        `TOO_MANY_CALLS` of all functions together, `TOO_MANY_CONCURRENT_CALLS` of this one, or `JOURNAL_FULL` after the database was away for
-        long), `UNAVAILABLE` (starting; or the run cannot be recorded: by reason `JOURNAL_UNWRITABLE` it has not run, by `NOT_RECORDED` it has,
-        and its execution will tell how it ended).
+        Errors: `NOT_FOUND` (function or version), `FAILED_PRECONDITION` (reason `NO_READY_VERSION` or `VERSION_NOT_READY`; or, with a time to
+        wait, `VERSION_QUARANTINED`: it killed the process that it ran in again and again), `INVALID_ARGUMENT` (input is no JSON or nested too
+        deep), `RESOURCE_EXHAUSTED` (reason `INPUT_TOO_LARGE`; or, with a time to wait, `TOO_MANY_CALLS` of all functions together,
+        `TOO_MANY_CONCURRENT_CALLS` of this one, or `JOURNAL_FULL` after the database was away for long), `UNAVAILABLE` (starting; or the run
+        cannot be recorded: by reason `JOURNAL_UNWRITABLE` it has not run, by `NOT_RECORDED` it has, and its execution will tell how it ended).
         """
 
     @_abc_1.abstractmethod
@@ -158,7 +158,7 @@ class ExecutorServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: `NOT_FOUND` (function or version), `FAILED_PRECONDITION` (reason `NO_READY_VERSION`, `VERSION_NOT_READY` or
         `VERSION_UNLOADABLE`), `INVALID_ARGUMENT` (no inputs; reason `TOO_MANY_INPUTS`), `UNAVAILABLE` (starting). As the `refusal` of an
-        input: `INVALID_ARGUMENT` and `RESOURCE_EXHAUSTED` as of `ExecuteFunction`, and `RESOURCE_EXHAUSTED` with reason `ANSWER_TOO_LARGE`
+        input: `INVALID_ARGUMENT`, `RESOURCE_EXHAUSTED` and `VERSION_QUARANTINED` as of `ExecuteFunction`, and `RESOURCE_EXHAUSTED` with reason `ANSWER_TOO_LARGE`
         when it has run and what came of it no longer fits into the answer, of 15 MiB at most: the execution's id is there to read it by.
         """
 
