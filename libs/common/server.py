@@ -18,7 +18,7 @@ from kiln.carrier.v1 import carrier_pb2_grpc
 
 from libs.common import logs
 from libs.common.carried import CarrierServicer, Handlers
-from libs.common.channel import MAX_MESSAGE_BYTES
+from libs.common.channel import MAX_MESSAGE_BYTES, PING_TIMEOUT
 from libs.common.errors import KilnError
 from libs.common.interceptors import ServerInterceptor
 from libs.common.logs import logger
@@ -35,6 +35,7 @@ SERVER_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     # A stream may be idle for as long as its caller lives: one whose connection died without a word is found out within 40 seconds.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    PING_TIMEOUT,
     # Two servers on one port must clash, not share it.
     ("grpc.so_reuseport", 0),
 )

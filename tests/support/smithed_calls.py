@@ -30,8 +30,7 @@ async def publish_and_call(sandbox: Sandbox, seed: int) -> Counter[str]:
     module = Module(built.wasm, built.abi)
     try:
         outcomes = [await run(sandbox, module, text, _LIMITS) for text in _INPUTS]
-    except Unloadable as refusal:
-        assert str(refusal)
+    except Unloadable:
         return Counter(["UNLOADABLE"])
     ends = Counter(one.error.type if one.error else "COMPLETED" for one in outcomes)
     assert not ends[ErrorType.PLATFORM], f"module {seed}: {outcomes}"

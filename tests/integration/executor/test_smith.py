@@ -1,7 +1,5 @@
 """Modules by chance are refused or run, and no process minds."""
 
-from collections import Counter
-
 import psutil
 
 from services.executor.sandbox import ErrorType, Sandbox
