@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import ExitStack
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -52,8 +52,15 @@ class Networked:
 
 @pytest.fixture
 async def networked(home: Path) -> AsyncIterator[Networked]:
+    async with networked_gateway(home / "networked.log") as made:
+        yield made
+
+
+@asynccontextmanager
+async def networked_gateway(log: Path) -> AsyncIterator[Networked]:
+    """A gateway whose ways are in the hand of the test while the block runs."""
     http, door = (f"127.0.0.1:{port}" for port in free_ports(2))
-    with running_services() as (address, services), ExitStack() as stack:
+    with running_services() as (address, services):
         services.on("ExecuteFunction", echo)
         services.on("GetFunction", lambda message, _: registry_pb2.Function(id=message.id))
         async with (
@@ -71,13 +78,12 @@ async def networked(home: Path) -> AsyncIterator[Networked]:
                 "KILN_GATEWAY_CONNECT_SECONDS": str(CONNECT_SECONDS),
             }
             # In a thread, since this loop serves its ways.
-            starting = running_process("gateway", door, home / "networked.log", **settings)
+            starting = running_process("gateway", door, log, **settings)
             await asyncio.to_thread(starting.__enter__)
             try:
                 yield Networked(client, executor_pb2_grpc.ExecutorStub(channel), to_registry, to_executor, services)
             finally:
                 await asyncio.to_thread(starting.__exit__, None, None, None)
-                stack.close()
 
 
 def echo(message: Any, _: Any) -> executor_pb2.Execution:
