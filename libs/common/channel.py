@@ -9,6 +9,9 @@ from libs.common.interceptors import StreamClientInterceptor, UnaryClientInterce
 # Twice the ceiling of a payload (4 MiB in, 4 MiB out) and room for the rest of an execution.
 MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 
+# How long the other side may leave a ping unanswered. A minute without it, whatever is said of keepalive.
+PING_TIMEOUT: Final = ("grpc.http2.ping_timeout_ms", 10_000)
+
 # A restarted service is found again within a second; an idle connection that died silently within 30.
 OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -17,6 +20,7 @@ OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    PING_TIMEOUT,
     ("grpc.use_local_subchannel_pool", 1),
 )
 

@@ -18,7 +18,7 @@ from kiln.carrier.v1 import carrier_pb2_grpc
 
 from libs.common import logs
 from libs.common.carried import CarrierServicer, Handlers
-from libs.common.channel import MAX_MESSAGE_BYTES
+from libs.common.channel import MAX_MESSAGE_BYTES, PING_TIMEOUT
 from libs.common.errors import KilnError
 from libs.common.interceptors import ServerInterceptor
 from libs.common.logs import logger
@@ -29,17 +29,19 @@ SERVER_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_metadata_size", 16 * 1024),
-    # Without a limit a client that opens and resets streams costs ten times the CPU (rapid reset).
-    ("grpc.max_concurrent_streams", 1024),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
     ("grpc.http2.max_ping_strikes", 3),
     ("grpc.keepalive_permit_without_calls", 1),
     # A stream may be idle for as long as its caller lives: one whose connection died without a word is found out within 40 seconds.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    PING_TIMEOUT,
     # Two servers on one port must clash, not share it.
     ("grpc.so_reuseport", 0),
 )
+
+# Streams of one connection. Without a limit a client that opens and resets them costs ten times the CPU (rapid reset).
+MAX_STREAMS: Final = 1024
 
 T = TypeVar("T")
 
@@ -182,6 +184,7 @@ async def start_server(
     *,
     services: Sequence[str],
     max_concurrent: int,
+    max_streams: int = MAX_STREAMS,
     interceptors: Sequence[grpc.aio.ServerInterceptor] | None = None,
 ) -> Server:
     """Starts a server with health, reflection and the interceptors. What the registrations add is there for carried calls as well.
@@ -191,13 +194,15 @@ async def start_server(
         registrations: Each adds one servicer.
         services: Full names for health and reflection.
         max_concurrent: Calls served at once.
+        max_streams: Calls that one connection may have open; a client waits with more.
         interceptors: Instead of `ServerInterceptor`, for a server that does its work itself, and carries nothing.
 
     Raises:
         OSError: the address cannot be had.
     """
     around = ServerInterceptor(max_concurrent=max_concurrent)
-    server = grpc.aio.server(interceptors=[around] if interceptors is None else interceptors, options=SERVER_OPTIONS)
+    options = (*SERVER_OPTIONS, ("grpc.max_concurrent_streams", max_streams))
+    server = grpc.aio.server(interceptors=[around] if interceptors is None else interceptors, options=options)
     handlers = Handlers(around)
     for register in registrations:
         register(server)

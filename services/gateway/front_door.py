@@ -30,6 +30,9 @@ from services.gateway.settings import Settings
 _HOP: Final = frozenset({"content-type", "host", "te", "user-agent"})
 _KILNS_OWN: Final = frozenset({request.REQUEST_ID_HEADER, request.EXECUTION_ID_HEADER, "x-user-id", "forwarded"})
 _DROPPED_PREFIXES: Final = (":", "grpc-", "x-forwarded-")
+# Of one connection, which may be hostile. Once there are a thousand calls that nobody has looked at yet, gRPC's core drops some of
+# anybody's as CANCELLED: ten connections must open and reset calls for that. RFC 9113 advises against fewer than a hundred for each.
+_MAX_STREAMS: Final = 100
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 Pairs = tuple[tuple[str, str | bytes], ...]
@@ -142,6 +145,7 @@ class FrontDoor:
             [lambda server: server.add_generic_rpc_handlers((proxy,))],
             services=self._services,
             max_concurrent=self._settings.max_concurrent_calls,
+            max_streams=_MAX_STREAMS,
             interceptors=[],
         )
         return self

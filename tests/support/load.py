@@ -44,21 +44,23 @@ class Log:
 
 
 class Load:
-    """Clients of one platform."""
+    """Clients of one platform. Without edits they call functions that stay as they are."""
 
-    def __init__(self, platform: Platform, seed: int) -> None:
+    def __init__(self, platform: Platform, seed: int, *, edits: bool = True) -> None:
         self._platform = platform
+        self._edits = edits
         self._random = random.Random(seed)
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self.log = Log()
 
     def start(self) -> None:
-        """Deploys the functions, then calls and edits them until `stop`."""
+        """Deploys the functions, calls each once, then calls and edits them until `stop`."""
         for number, name in enumerate(FUNCTIONS):
             self._platform.deploy(name, source_of(number))
             self.log.versions.append((name, 1))
-        works: list[Callable[[httpx.Client], None]] = [self._edit, *[self._call] * CALLERS]
+            self._platform.execute(name)
+        works: list[Callable[[httpx.Client], None]] = [*[self._edit] * self._edits, *[self._call] * CALLERS]
         for work in works:
             thread = threading.Thread(target=self._repeat, args=(work,))
             thread.start()
@@ -110,9 +112,9 @@ class Load:
 
 
 @contextmanager
-def load_on(platform: Platform, seed: int) -> Iterator[Load]:
+def load_on(platform: Platform, seed: int, *, edits: bool = True) -> Iterator[Load]:
     """Load while the block runs."""
-    load = Load(platform, seed)
+    load = Load(platform, seed, edits=edits)
     try:
         load.start()
         yield load

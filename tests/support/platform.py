@@ -101,13 +101,16 @@ class Platform:
     @asynccontextmanager
     async def database(self) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":
         """A connection to its database while the block runs."""
-        command = _command(self.process("postgres"))
-        port, password = command[command.index("-p") + 1], (self.home / "postgres.password").read_text()
-        connection = await asyncpg.connect(f"postgresql://{USER}:{password}@127.0.0.1:{port}/{DATABASE}", timeout=5)
+        connection = await asyncpg.connect(self._variables.get("KILN_DATABASE_URL") or self._url_of_its_own(), timeout=5)
         try:
             yield connection
         finally:
             await connection.close()
+
+    def _url_of_its_own(self) -> str:
+        command = _command(self.process("postgres"))
+        port, password = command[command.index("-p") + 1], (self.home / "postgres.password").read_text()
+        return f"postgresql://{USER}:{password}@127.0.0.1:{port}/{DATABASE}"
 
     def _read(self, process: "subprocess.Popen[str]", up: threading.Event) -> None:
         assert process.stdout

@@ -1,8 +1,6 @@
 """The one server bootstrap, with a servicer that does what a test says."""
 
 import asyncio
-import socket
-import struct
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -22,6 +20,7 @@ from libs.common.channel import MAX_MESSAGE_BYTES
 from libs.common.errors import InvalidArgument, ResourceExhausted
 from libs.common.server import start_server
 from libs.local.ports import free_ports
+from tests.support.floods import FLOODS, connected, send_flood
 
 NAME = "kiln.registry.v1.Registry"
 Get = Callable[[Any], Awaitable[registry_pb2.Function]]
@@ -257,10 +256,10 @@ async def test_unknown_fields_are_let_pass(server: Server) -> None:
     assert registry_pb2.Function.FromString(answer).id == "x"
 
 
-@pytest.mark.parametrize("flood", ["pings", "settings", "continuation", "rapid reset"])
+@pytest.mark.parametrize("flood", FLOODS)
 async def test_a_flood_of_frames_stops_its_own_connection_and_nobody_elses_calls(server: Server, flood: str) -> None:
-    with await asyncio.to_thread(_connect, server.address) as hostile:
-        flooding = asyncio.create_task(asyncio.to_thread(_flood, hostile, FLOODS[flood]))
+    with await asyncio.to_thread(connected, server.address) as hostile:
+        flooding = asyncio.create_task(asyncio.to_thread(send_flood, hostile, FLOODS[flood]))
         for _ in range(50):
             assert (await server.stub.GetFunction(registry_pb2.GetFunctionRequest(id="x"), timeout=5)).id == "x"
         await flooding
@@ -269,7 +268,7 @@ async def test_a_flood_of_frames_stops_its_own_connection_and_nobody_elses_calls
 
 
 async def test_a_thousand_idle_connections_do_no_harm(server: Server) -> None:
-    idle = await asyncio.to_thread(lambda: [_connect(server.address) for _ in range(1000)])
+    idle = await asyncio.to_thread(lambda: [connected(server.address) for _ in range(1000)])
 
     assert (await server.stub.GetFunction(registry_pb2.GetFunctionRequest(id="x"), timeout=5)).id == "x"
     for connection in idle:
@@ -282,60 +281,3 @@ def _varint(number: int) -> bytes:
         parts.append(number & 0x7F | 0x80)
         number >>= 7
     return bytes([*parts, number])
-
-
-def _connect(address: str) -> socket.socket:
-    host, _, port = address.partition(":")
-    connection = socket.create_connection((host, int(port)), timeout=5)
-    connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(4, 0, 0, b""))
-    return connection
-
-
-def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
-
-
-def _header(name: bytes, value: bytes) -> bytes:
-    # HPACK: a literal without indexing, its name in full.
-    return b"\x00" + bytes([len(name)]) + name + bytes([len(value)]) + value
-
-
-_HEADERS = b"".join(
-    _header(name, value)
-    for name, value in (
-        (b":method", b"POST"),
-        (b":scheme", b"http"),
-        (b":path", b"/kiln.registry.v1.Registry/GetFunction"),
-        (b":authority", b"x"),
-        (b"te", b"trailers"),
-        (b"content-type", b"application/grpc"),
-    )
-)
-FLOODS: dict[str, bytes] = {
-    "pings": _frame(6, 0, 0, bytes(8)) * 20_000,
-    "settings": _frame(4, 0, 0, struct.pack(">HI", 3, 100)) * 20_000,
-    "continuation": _frame(1, 0, 1, _HEADERS) + _frame(9, 0, 1, _header(b"x", b"y" * 100) * 100) * 500,
-    "rapid reset": b"".join(_frame(1, 4, stream, _HEADERS) + _frame(3, 0, stream, struct.pack(">I", 8)) for stream in range(1, 20_001, 2)),
-}
-
-
-def _flood(connection: socket.socket, frames: bytes) -> None:
-    """Sends all of it, or as much as the server takes before it hangs up."""
-    connection.settimeout(20)
-    connection.setblocking(False)
-    sent, give_up = 0, time.monotonic() + 20
-    while sent < len(frames) and time.monotonic() < give_up:
-        try:
-            while connection.recv(65536):
-                pass
-            return
-        except BlockingIOError:
-            pass
-        except OSError:
-            return
-        try:
-            sent += connection.send(frames[sent : sent + 65536])
-        except BlockingIOError:
-            time.sleep(0.005)
-        except OSError:
-            return

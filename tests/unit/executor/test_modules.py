@@ -2,10 +2,12 @@
 
 import asyncio
 import hashlib
+import time
 from typing import Any, cast
 
 import pytest
 
+from libs.common import request as current
 from libs.common.errors import FailedPrecondition, Internal, KilnError, NotFound, Unavailable
 from services.executor import modules as tested
 from services.executor.catalog import Runnable
@@ -47,11 +49,16 @@ class FakeSandbox:
 
 
 class FakeCompiler:
-    """Answers with the artifacts it has, once it may."""
+    """Answers with the artifacts it has, once it may.
+
+    Attributes:
+        left: How long each who asked could have waited.
+    """
 
     def __init__(self, *artifacts: bytes) -> None:
         self.artifacts = {runnable(wasm).artifact_digest: wasm for wasm in artifacts}
         self.asked: list[str] = []
+        self.left: list[float | None] = []
         self.failure: KilnError = Unavailable("away")
         self.asked_first = asyncio.Event()
         self.may_answer = asyncio.Event()
@@ -59,6 +66,7 @@ class FakeCompiler:
 
     async def fetch(self, digest: str) -> bytes:
         self.asked.append(digest)
+        self.left.append(current.remaining_seconds())
         self.asked_first.set()
         await self.may_answer.wait()
         if digest not in self.artifacts:
@@ -127,6 +135,16 @@ async def test_the_work_goes_on_for_the_next_caller_when_all_have_gone_away() ->
     await modules.ensure(runnable())
 
     assert len(compiler.asked) == 1
+
+
+async def test_the_deadline_of_the_first_caller_is_none_of_those_who_wait_with_it() -> None:
+    modules, _, compiler = new_modules(WASM)
+    current.deadline.set(time.monotonic() + 0.1)
+    hurried = asyncio.create_task(modules.ensure(runnable()))
+
+    await hurried
+
+    assert compiler.left == [None]
 
 
 async def test_bytes_that_do_not_belong_to_the_digest_never_reach_the_sandbox() -> None:
