@@ -26,7 +26,7 @@ def generate(target: Path) -> None:
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     sources = sorted(str(path.relative_to(PROTOS)) for path in PROTOS.glob("kiln/**/*.proto"))
-    services = [name for name in sources if "service " in (PROTOS / name).read_text()]
+    services = [name for name in sources if "\nservice " in (PROTOS / name).read_text()]
     includes = [f"-I{PROTOS}", f"-I{WELL_KNOWN}", f"-I{GOOGLE_APIS}"]
     run([*includes, f"--python_out={target}", f"--pyi_out={target}", *sources])
     run([*includes, f"--grpc_python_out={target}", f"--mypy_grpc_out={target}", *services])

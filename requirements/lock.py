@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-SMALLER = ("local", "gateway", "registry", "compiler", "executor")
+SMALLER = ("local", "gateway", "registry", "compiler", "executor", "auth")
 
 
 def compile_pins(source: Path, target: Path, *options: str) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import grpc
 from kiln.carrier.v1 import carrier_pb2 as pb
@@ -12,6 +12,7 @@ from kiln.carrier.v1 import carrier_pb2_grpc
 from libs.common.carrier import Metadata, packed, unpacked
 from libs.common.errors import Unavailable, Unimplemented
 from libs.common.interceptors import ServerInterceptor, set_status, shown
+from libs.common.policy import policy_of
 
 # A unary RPC: the encoded request and a context in, the encoded answer out. None where the context has a status instead.
 Handle = Callable[[bytes, Any], Awaitable[bytes | None]]
@@ -31,6 +32,8 @@ class Handlers:
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
         """Called by generated code."""
         for name, handler in handlers.items():
+            # One that does not say who may call it raises here, so that its service does not start.
+            policy_of(f"/{service}/{name}")
             if not handler.request_streaming and not handler.response_streaming:
                 method = f"/{service}/{name}"
                 self.by_method[method] = _written(self._interceptor.around(method, handler), handler.response_serializer)
@@ -40,7 +43,13 @@ class Handlers:
 
 
 class Context:
-    """What a handler finds of its call: of gRPC's own context, what Kiln uses."""
+    """What a handler finds of its call: of gRPC's own context, what Kiln uses.
+
+    Attributes:
+        is_carried: Tells it from gRPC's own. What its metadata says of the caller can be believed, since only services may carry calls.
+    """
+
+    is_carried: ClassVar[bool] = True
 
     def __init__(self, call: pb.Call) -> None:
         self._metadata = unpacked(call.metadata)

@@ -14,6 +14,7 @@ from kiln.carrier.v1 import carrier_pb2 as pb
 from kiln.carrier.v1 import carrier_pb2_grpc
 
 from libs.common import status
+from libs.common.access.service_tokens import ServiceTokens
 from libs.common.logs import logger
 
 # Larger requests travel alone: they gain nothing, and would keep small ones waiting.
@@ -48,9 +49,11 @@ class Carrier:
 
     Args:
         channel: To the server.
+        tokens: What this service says that it is; None where nobody asks.
     """
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, tokens: ServiceTokens | None) -> None:
+        self._tokens = tokens
         self._stub: Any = carrier_pb2_grpc.CarrierInternalStub(channel)
         self._number = 0
         self._waiting: list[pb.Call] = []
@@ -109,7 +112,7 @@ class Carrier:
 
     async def _run(self) -> None:
         """Keeps one stream until it ends; calls that it leaves unanswered fail."""
-        stream = self._stub.Carry()
+        stream = self._stub.Carry(metadata=[("authorization", f"Bearer {self._tokens.own()}")] if self._tokens else ())
         sending = asyncio.create_task(self._send(stream))
         failure: grpc.aio.AioRpcError | None = None
         try:

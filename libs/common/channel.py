@@ -4,7 +4,8 @@ from typing import Final
 
 import grpc
 
-from libs.common.interceptors import StreamClientInterceptor, UnaryClientInterceptor
+from libs.common.access.service_tokens import ServiceTokens
+from libs.common.interceptors import StreamClientInterceptor, StreamsClientInterceptor, UnaryClientInterceptor
 
 # Twice the ceiling of a payload (4 MiB in, 4 MiB out) and room for the rest of an execution.
 MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
@@ -25,6 +26,12 @@ OPTIONS: Final[tuple[tuple[str, int], ...]] = (
 )
 
 
-def open_channel(address: str) -> grpc.aio.Channel:
-    """A channel to `host:port`; use it as an async context manager. Failed calls raise the errors of `libs.common.errors`."""
-    return grpc.aio.insecure_channel(address, options=OPTIONS, interceptors=[UnaryClientInterceptor(), StreamClientInterceptor()])
+def open_channel(address: str, tokens: ServiceTokens | None) -> grpc.aio.Channel:
+    """A channel to `host:port`; use it as an async context manager. Failed calls raise the errors of `libs.common.errors`.
+
+    Args:
+        address: Where the other service is.
+        tokens: What this service says that it is; None where nobody asks.
+    """
+    interceptors = [UnaryClientInterceptor(tokens), StreamClientInterceptor(tokens), StreamsClientInterceptor(tokens)]
+    return grpc.aio.insecure_channel(address, options=OPTIONS, interceptors=interceptors)

@@ -2,6 +2,8 @@
 
     KilnError
     ├── InvalidArgument        a field is bad; carries which
+    ├── Unauthenticated        nobody knows who calls
+    ├── PermissionDenied       who calls may not do that
     ├── NotFound
     ├── AlreadyExists
     ├── FailedPrecondition     right call, wrong state
@@ -69,6 +71,18 @@ class InvalidArgument(KilnError):
     def of(cls, field: str, description: str, *, reason: str | None = None) -> "InvalidArgument":
         """One bad field, named in the message too."""
         return cls(f"{field}: {description}", reason=reason, violations=[Violation(field, description)])
+
+
+class Unauthenticated(KilnError):
+    """The call has no credential, or one that is not valid."""
+
+    default_reason = "UNAUTHENTICATED"
+
+
+class PermissionDenied(KilnError):
+    """The caller may not do that; things that it may not even know of are NotFound instead."""
+
+    default_reason = "PERMISSION_DENIED"
 
 
 class NotFound(KilnError):

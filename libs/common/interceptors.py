@@ -5,11 +5,16 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import Any, Final, Self
+from urllib.parse import unquote
 
 import grpc
 from google.protobuf.message import DecodeError
 
 from libs.common import errors, request, status
+from libs.common.access.access_tokens import AccessToken
+from libs.common.access.guard import AUTHORIZATION, Guard
+from libs.common.access.principal import set_caller
+from libs.common.access.service_tokens import ServiceTokens
 from libs.common.errors import KilnError
 from libs.common.logs import logger
 from libs.common.policy import policy_of
@@ -19,17 +24,21 @@ STATUS_DETAILS: Final = "grpc-status-details-bin"
 MARGIN_SECONDS: Final = 0.05
 # Calls that answer even when the server is full.
 _RESERVED: Final = "/grpc.health.v1.Health/"
+# How often it is asked whether who makes a call that stays open still may.
+_RECHECK_SECONDS: Final = 1.0
 
 
 class ServerInterceptor(grpc.aio.ServerInterceptor):
     """Wraps every handler of a server.
 
     Args:
+        guard: Says who makes a call, and whether it may.
         max_concurrent: Calls served at once; more are refused with `RESOURCE_EXHAUSTED`. Health checks and streams that stay open
             do not count.
     """
 
-    def __init__(self, *, max_concurrent: int) -> None:
+    def __init__(self, guard: Guard, *, max_concurrent: int) -> None:
+        self.guard = guard
         self.max_concurrent = max_concurrent
         self.serving = 0
 
@@ -56,7 +65,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
     def _unary(self, method: str, inner: Callable[..., Awaitable[Any]], read: Callable[[Any], Any]) -> Callable[..., Awaitable[Any]]:
         async def handle(message: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             async with _Call(self, method, context) as call:
-                call.admit()
+                await call.admit()
                 return await inner(read(message), context)
 
         return handle
@@ -64,7 +73,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
     def _streaming(self, method: str, inner: Callable[..., Any], read: Callable[[Any], Any]) -> Callable[..., AsyncIterator[Any]]:
         async def handle(message: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
             async with _Call(self, method, context) as call:
-                call.admit()
+                await call.admit()
                 answers = inner(read(message), context)
                 if not hasattr(answers, "__aiter__"):  # a handler that writes through the context, as gRPC's own services do
                     await answers
@@ -83,6 +92,7 @@ class _Call:
 
     __slots__ = (
         "_admitted",
+        "_authorization",
         "_began",
         "_cancelling",
         "_context",
@@ -91,6 +101,7 @@ class _Call:
         "_method",
         "_seconds",
         "_server",
+        "_shut_out",
         "_task",
         "_timer",
     )
@@ -99,25 +110,42 @@ class _Call:
         self._server = server
         self._method = method
         self._context = context
-        self._admitted = self._expired = False
+        self._admitted = self._expired = self._shut_out = False
+        self._authorization = ""
         self._timer: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Self:
         self._began = time.monotonic()
-        offered = next((value for key, value in self._context.invocation_metadata() or () if key == request.REQUEST_ID_HEADER), None)
-        self._identity = request.accept_request_id(offered if isinstance(offered, str) else None)
+        offered: str | None = None
+        for key, value in self._context.invocation_metadata() or ():
+            if key == request.REQUEST_ID_HEADER and isinstance(value, str):
+                offered = value
+            elif key == AUTHORIZATION and isinstance(value, str):
+                self._authorization = value
+        self._identity = request.accept_request_id(offered)
         request.request_id.set(self._identity)
         await self._context.send_initial_metadata(((request.REQUEST_ID_HEADER, self._identity),))
         return self
 
-    def admit(self) -> None:
-        """Counts the call, and gives it its deadline.
+    async def admit(self) -> None:
+        """Counts the call, gives it its deadline, and finds out who makes it.
 
         Raises:
             ResourceExhausted: there are as many as may be.
             DeadlineExceeded: it has passed.
+            Unauthenticated, PermissionDenied, Unavailable: who calls may not, or it cannot be known.
         """
-        allowed = policy_of(self._method).deadline_seconds
+        policy = policy_of(self._method)
+        self._bound(policy.deadline_seconds)
+        token = self._server.guard.recall(policy, self._authorization)
+        if token is None:
+            token = await self._server.guard.admit(policy, self._authorization, address_of(self._context))
+        set_caller(token.principal if token else None)
+        if policy.deadline_seconds is None and token:
+            self._task = _current_task()
+            self._recheck(token)
+
+    def _bound(self, allowed: float | None) -> None:
         if allowed is None:
             request.deadline.set(None)
             return
@@ -131,15 +159,21 @@ class _Call:
         if self._seconds <= 0:
             raise errors.DeadlineExceeded("the call's deadline had passed before it began")
         request.deadline.set(time.monotonic() + self._seconds)
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("a call is served by a task")
-        self._task, self._cancelling = task, task.cancelling()
+        self._task = _current_task()
+        self._cancelling = self._task.cancelling()
         self._timer = asyncio.get_running_loop().call_later(self._seconds, self._expire)
 
     def _expire(self) -> None:
         self._expired = True
         self._task.cancel()
+
+    def _recheck(self, token: AccessToken) -> None:
+        """Ends a call that stays open once its caller may not make it any more."""
+        if self._server.guard.is_stale(token):
+            self._shut_out = True
+            self._task.cancel()
+        else:
+            self._timer = asyncio.get_running_loop().call_later(_RECHECK_SECONDS, self._recheck, token)
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> bool:
         if self._timer is not None:
@@ -148,6 +182,9 @@ class _Call:
         # As `asyncio.timeout` does it: whoever else has cancelled the task meant it.
         if self._expired and self._task.uncancel() <= self._cancelling and isinstance(error, asyncio.CancelledError):
             error = errors.DeadlineExceeded(f"the call took longer than {self._seconds:.3g} s")
+        elif self._shut_out and isinstance(error, asyncio.CancelledError):
+            self._task.uncancel()
+            error = errors.Unauthenticated("who calls has changed since the call began", reason="STALE_TOKEN")
         code, is_told = grpc.StatusCode.OK, isinstance(error, Exception)
         if isinstance(error, Exception):
             # The status is set instead of aborting: grpc.aio does not wait for aborted handlers when it stops (grpc/grpc#37239).
@@ -159,6 +196,32 @@ class _Call:
         if not self._method.startswith("/grpc."):
             logger().info("rpc", method=self._method, code=code.name, ms=round((time.monotonic() - self._began) * 1000, 1))
         return is_told
+
+
+def _current_task() -> "asyncio.Task[Any]":
+    task = asyncio.current_task()
+    if task is None:
+        raise RuntimeError("a call is served by a task")
+    return task
+
+
+def address_of(context: Any) -> str:
+    """Where a caller is: as the gateway says where it carries the call, else where the connection comes from."""
+    if getattr(context, "is_carried", False):
+        return _said(context, request.CALLER_ADDRESS_HEADER)
+    # For instance `ipv4:127.0.0.1:40312` or `ipv6:%5B::1%5D:40312`.
+    kind, _, rest = unquote(context.peer()).partition(":")
+    return rest.rpartition(":")[0].strip("[]") if kind in ("ipv4", "ipv6") else ""
+
+
+def agent_of(context: Any) -> str:
+    """What a caller says of its program."""
+    return _said(context, request.CALLER_AGENT_HEADER if getattr(context, "is_carried", False) else "user-agent")
+
+
+def _said(context: Any, wanted: str) -> str:
+    """The value of some metadata; empty when there is none."""
+    return next((value for key, value in context.invocation_metadata() or () if key == wanted and isinstance(value, str)), "")
 
 
 def _reader(handler: Any) -> Callable[[Any], Any]:
@@ -202,11 +265,14 @@ def set_status(context: Any, error: KilnError, identity: str) -> None:
 
 
 class UnaryClientInterceptor(grpc.aio.UnaryUnaryClientInterceptor):
-    """Gives a unary call its deadline and request id, and raises the error that the server raised."""
+    """Gives a unary call its deadline, request id and the service's own token, and raises the error that the server raised."""
+
+    def __init__(self, tokens: ServiceTokens | None) -> None:
+        self._tokens = tokens
 
     async def intercept_unary_unary(self, continuation: Callable[..., Awaitable[Any]], details: Any, message: Any) -> Any:
         try:
-            call = await continuation(_outgoing(details), message)
+            call = await continuation(_outgoing(details, self._tokens), message)
             return await call
         except grpc.aio.AioRpcError as error:
             raise status.from_rpc_error(error) from None
@@ -215,8 +281,21 @@ class UnaryClientInterceptor(grpc.aio.UnaryUnaryClientInterceptor):
 class StreamClientInterceptor(grpc.aio.UnaryStreamClientInterceptor):
     """The same for a call that answers with a stream."""
 
+    def __init__(self, tokens: ServiceTokens | None) -> None:
+        self._tokens = tokens
+
     async def intercept_unary_stream(self, continuation: Callable[..., Awaitable[Any]], details: Any, message: Any) -> Any:
-        return _translated(await continuation(_outgoing(details), message))
+        return _translated(await continuation(_outgoing(details, self._tokens), message))
+
+
+class StreamsClientInterceptor(grpc.aio.StreamStreamClientInterceptor):
+    """The same for a call of two streams, whose errors stay gRPC's own."""
+
+    def __init__(self, tokens: ServiceTokens | None) -> None:
+        self._tokens = tokens
+
+    async def intercept_stream_stream(self, continuation: Callable[..., Awaitable[Any]], details: Any, messages: Any) -> Any:
+        return await continuation(_outgoing(details, self._tokens), messages)
 
 
 async def _translated(answers: AsyncIterator[Any]) -> AsyncIterator[Any]:
@@ -227,11 +306,13 @@ async def _translated(answers: AsyncIterator[Any]) -> AsyncIterator[Any]:
         raise status.from_rpc_error(error) from None
 
 
-def _outgoing(details: Any) -> grpc.aio.ClientCallDetails:
+def _outgoing(details: Any, tokens: ServiceTokens | None) -> grpc.aio.ClientCallDetails:
     method = details.method.decode() if isinstance(details.method, bytes) else details.method
     metadata = grpc.aio.Metadata(*(details.metadata or ()))
     if identity := request.request_id.get():
         metadata[request.REQUEST_ID_HEADER] = identity
+    if tokens and metadata.get(AUTHORIZATION) is None:
+        metadata[AUTHORIZATION] = f"Bearer {tokens.own()}"
     return grpc.aio.ClientCallDetails(
         method=details.method,
         timeout=details.timeout or onward_timeout(method),

@@ -11,6 +11,10 @@ REQUEST_ID_HEADER: Final = "x-request-id"
 # The id of the execution that a call makes. Only the gateway makes it, so that a call that had to be sent again names the same execution;
 # what a caller outside sends under this name is dropped.
 EXECUTION_ID_HEADER: Final = "x-execution-id"
+# Where the caller of a gateway is, as the gateway saw it, and what it says of itself; what a caller outside sends under these names is
+# dropped.
+CALLER_ADDRESS_HEADER: Final = "x-kiln-caller-address"
+CALLER_AGENT_HEADER: Final = "x-kiln-caller-agent"
 _ACCEPTABLE: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")

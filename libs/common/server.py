@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from ipaddress import ip_address
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, cast
 
@@ -14,11 +15,16 @@ import uvloop
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+from kiln.auth.v1 import auth_pb2_grpc
 from kiln.carrier.v1 import carrier_pb2_grpc
 
 from libs.common import logs
+from libs.common.access.exchange import Exchange
+from libs.common.access.guard import Guard, OpenGuard, TokenGuard
+from libs.common.access.service_tokens import ServiceTokens
+from libs.common.access.watch import TokenState, TokenWatch
 from libs.common.carried import CarrierServicer, Handlers
-from libs.common.channel import MAX_MESSAGE_BYTES, PING_TIMEOUT
+from libs.common.channel import MAX_MESSAGE_BYTES, PING_TIMEOUT, open_channel
 from libs.common.errors import KilnError
 from libs.common.interceptors import ServerInterceptor
 from libs.common.logs import logger
@@ -83,10 +89,23 @@ class Process:
     """One running process: what it opened, its background tasks, and when to stop (SIGTERM, SIGINT). An async context manager.
 
     At its end it stops the background tasks and closes what was opened in reverse order. Told to stop while it starts, it ends there.
+
+    Args:
+        name: Of the service.
+        settings: Its own.
+        addresses: Where it will listen.
+
+    Attributes:
+        tokens: What it proves itself by to other services; None where nobody asks.
+
+    Raises:
+        InvalidSettings: everyone may do everything, and not only on this machine.
     """
 
-    def __init__(self, name: str, settings: ProcessSettings) -> None:
+    def __init__(self, name: str, settings: ProcessSettings, addresses: Sequence[str]) -> None:
         logs.configure(name, settings.log_level)
+        self.tokens = _service_tokens(name, settings, addresses)
+        self._access = settings
         self._stack = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
         self._stop = asyncio.Event()
@@ -114,6 +133,23 @@ class Process:
         """Starts a background task that lives as long as the service."""
         self._tasks.append(asyncio.create_task(loop))
 
+    async def exchange(self) -> Exchange:
+        """Follows the auth service; what credentials are exchanged by."""
+        stub: Any = auth_pb2_grpc.AuthInternalStub(await self.open(open_channel(self._access.auth_address, self.tokens)))
+        state = TokenState()
+        self.background(forever("token_watch", TokenWatch(stub, state).follow, pause_seconds=0.1))
+        return Exchange(stub, state)
+
+    async def guard(self, exchange: Exchange | None = None) -> Guard:
+        """What lets calls in.
+
+        Args:
+            exchange: Instead of one over the auth service, for that itself.
+        """
+        if self.tokens is None:
+            return OpenGuard()
+        return TokenGuard(exchange or await self.exchange(), self.tokens, grace_seconds=self._access.auth_grace_seconds)
+
     async def stopped(self) -> None:
         """Waits until the process is told to stop."""
         self._starting = None
@@ -130,27 +166,48 @@ class Service(Process):
     """A process that serves gRPC. When told to stop it says NOT_SERVING and lets calls in flight end first."""
 
     def __init__(self, name: str, settings: ServiceSettings) -> None:
-        super().__init__(name, settings)
+        super().__init__(name, settings, [settings.listen_address])
         self._settings = settings
 
-    async def serve(self, *registrations: Registration, services: Sequence[str]) -> None:
+    async def serve(self, *registrations: Registration, services: Sequence[str], guard: Guard | None = None) -> None:
         """Serves until told to stop.
 
         Args:
             registrations: Each adds one servicer.
             services: Full names for health and reflection.
+            guard: Lets calls in, instead of one that follows the auth service.
         """
         server = await start_server(
             self._settings.listen_address,
             registrations,
             services=services,
-            max_concurrent=self._settings.max_concurrent_calls,
+            around=ServerInterceptor(guard or await self.guard(), max_concurrent=self._settings.max_concurrent_calls),
         )
         logger().info("serving", address=self._settings.listen_address)
         freeze()
         await self.stopped()
         logger().info("draining")
         await server.stop(self._settings.drain_seconds)
+
+
+def _service_tokens(name: str, settings: ProcessSettings, addresses: Sequence[str]) -> ServiceTokens | None:
+    if settings.auth == "off":
+        logger().warning("auth_off", meaning="everyone who reaches this process may do everything")
+        if open_to_others := [address for address in addresses if not _is_loopback(address)]:
+            raise InvalidSettings(f"KILN_AUTH=off is for loopback addresses alone, and this process is to listen on {open_to_others[0]}")
+        return None
+    secret = settings.service_secret
+    if secret is None:
+        raise InvalidSettings("KILN_SERVICE_SECRET: is missing")
+    return ServiceTokens(secret.get_secret_value(), name)
+
+
+def _is_loopback(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def freeze() -> None:
@@ -183,33 +240,30 @@ async def start_server(
     registrations: Sequence[Registration],
     *,
     services: Sequence[str],
-    max_concurrent: int,
+    around: ServerInterceptor | None,
     max_streams: int = MAX_STREAMS,
-    interceptors: Sequence[grpc.aio.ServerInterceptor] | None = None,
 ) -> Server:
-    """Starts a server with health, reflection and the interceptors. What the registrations add is there for carried calls as well.
+    """Starts a server with health and reflection. What the registrations add is there for carried calls as well.
 
     Args:
         address: `host:port`.
         registrations: Each adds one servicer.
         services: Full names for health and reflection.
-        max_concurrent: Calls served at once.
+        around: What is around every call; None for a server that does all of that itself, and carries nothing.
         max_streams: Calls that one connection may have open; a client waits with more.
-        interceptors: Instead of `ServerInterceptor`, for a server that does its work itself, and carries nothing.
 
     Raises:
         OSError: the address cannot be had.
     """
-    around = ServerInterceptor(max_concurrent=max_concurrent)
     options = (*SERVER_OPTIONS, ("grpc.max_concurrent_streams", max_streams))
-    server = grpc.aio.server(interceptors=[around] if interceptors is None else interceptors, options=options)
-    handlers = Handlers(around)
+    server = grpc.aio.server(interceptors=[around] if around else [], options=options)
+    handlers = Handlers(around) if around else None
     for register in registrations:
         register(server)
-        if interceptors is None:
+        if handlers:
             register(cast(grpc.aio.Server, handlers))
-    carrier = CarrierServicer(handlers.by_method)
-    if interceptors is None:
+    carrier = CarrierServicer(handlers.by_method if handlers else {})
+    if handlers:
         carrier_pb2_grpc.add_CarrierInternalServicer_to_server(carrier, server)
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)

@@ -6,14 +6,14 @@ A service's own settings are named `KILN_<SERVICE>_<NAME>`, those that several s
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, Self, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-SERVICES: Final = ("gateway", "registry", "compiler", "executor")
+SERVICES: Final = ("gateway", "registry", "compiler", "executor", "auth")
 PREFIX: Final = "KILN_"
 
 # Variables that more than one process reads, or that only the all-in-one run reads. Every other one belongs to a service.
@@ -30,8 +30,15 @@ SHARED: Final = frozenset(
         "KILN_REGISTRY_ADDRESS",
         "KILN_COMPILER_ADDRESS",
         "KILN_EXECUTOR_ADDRESS",
+        "KILN_AUTH",
+        "KILN_AUTH_ADDRESS",
+        "KILN_AUTH_GRACE_SECONDS",
+        "KILN_SERVICE_SECRET",
+        "KILN_SEALING_KEY",
     }
 )
+
+MIN_SECRET_BYTES: Final = 32
 
 Model = TypeVar("Model", bound=BaseSettings)
 
@@ -48,6 +55,22 @@ class ProcessSettings(BaseSettings):
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least level that is logged.")
     drain_seconds: float = Field(10, gt=0, description="How long calls in flight may take to end when a service stops.")
     max_concurrent_calls: int = Field(1000, gt=0, description="Calls one server works on at once; more are refused.")
+    auth: Literal["on", "off"] = Field(
+        "on", description="`off` lets everyone do everything, and is for a laptop: Kiln then listens on loopback addresses alone."
+    )
+    auth_address: str = Field("127.0.0.1:50052", description="Where the auth service is, as `host:port`.")
+    auth_grace_seconds: float = Field(
+        30, gt=0, description="How long callers that were seen are served once the auth service cannot be heard any more."
+    )
+    service_secret: SecretStr | None = Field(
+        None, description="What Kiln's services prove themselves by to each other: 32 random characters or more, the same for all of them."
+    )
+
+    @model_validator(mode="after")
+    def _has_secret(self) -> Self:
+        if self.auth == "on" and (self.service_secret is None or len(self.service_secret.get_secret_value()) < MIN_SECRET_BYTES):
+            raise ValueError(f"KILN_SERVICE_SECRET must have {MIN_SECRET_BYTES} characters or more, unless KILN_AUTH is off")
+        return self
 
 
 class ServiceSettings(ProcessSettings):
@@ -75,8 +98,14 @@ def load(model: type[Model]) -> Model:
         return model(**from_files)
     except ValidationError as error:
         variable_of = {field: variable for variable, field in names.items()}
-        lines = [f"{variable_of.get(str(one['loc'][0]), one['loc'][0])}: {one['msg']}" for one in error.errors()]
+        lines = [_line(one["loc"], one["msg"], variable_of) for one in error.errors()]
         raise InvalidSettings("; ".join(lines)) from None
+
+
+def _line(where: Sequence[int | str], message: str, variable_of: Mapping[str, str]) -> str:
+    """What is wrong, behind the variable that it is about, if it is about one."""
+    about = [variable_of.get(str(part), str(part)) for part in where[:1]]
+    return ": ".join([*about, message.removeprefix("Value error, ")])
 
 
 def variables_of(model: type[BaseSettings]) -> dict[str, str]:

@@ -16,6 +16,8 @@ DOMAIN: Final = "kiln"
 TABLE: Final[tuple[tuple[type[KilnError], grpc.StatusCode, int], ...]] = (
     (errors.InvalidArgument, grpc.StatusCode.INVALID_ARGUMENT, 400),
     (errors.FailedPrecondition, grpc.StatusCode.FAILED_PRECONDITION, 400),
+    (errors.Unauthenticated, grpc.StatusCode.UNAUTHENTICATED, 401),
+    (errors.PermissionDenied, grpc.StatusCode.PERMISSION_DENIED, 403),
     (errors.NotFound, grpc.StatusCode.NOT_FOUND, 404),
     (errors.AlreadyExists, grpc.StatusCode.ALREADY_EXISTS, 409),
     (errors.Aborted, grpc.StatusCode.ABORTED, 409),

@@ -13,6 +13,7 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
+from kiln.auth.v1 import auth_pb2
 from kiln.carrier.v1 import carrier_pb2
 from kiln.compiler.v1 import compiler_pb2
 from kiln.executor.v1 import executor_pb2
@@ -23,7 +24,7 @@ from libs.common.carrier import unpacked
 from libs.common.errors import KilnError
 from libs.local.ports import free_ports
 
-_FILES = (compiler_pb2, executor_pb2, registry_pb2)
+_FILES = (auth_pb2, compiler_pb2, executor_pb2, registry_pb2)
 _METHODS: dict[str, MethodDescriptor] = {
     f"/{service.full_name}/{method.name}": method
     for file in _FILES

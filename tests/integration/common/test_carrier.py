@@ -12,9 +12,11 @@ from kiln.carrier.v1 import carrier_pb2, carrier_pb2_grpc
 from kiln.registry.v1 import registry_pb2, registry_pb2_grpc
 
 from libs.common import status
+from libs.common.access.guard import OpenGuard
 from libs.common.carried import CarrierServicer
 from libs.common.carrier import Answer, Carrier
 from libs.common.errors import InvalidArgument
+from libs.common.interceptors import ServerInterceptor
 from libs.common.server import Server, start_server
 from libs.local.ports import free_ports
 from tests.support.waiting import until
@@ -71,10 +73,13 @@ async def carried() -> AsyncIterator[Carried]:
     """A server that takes four calls at once."""
     registry, address = Registry(), f"127.0.0.1:{free_ports(1)[0]}"
     server = await start_server(
-        address, [lambda server: registry_pb2_grpc.add_RegistryServicer_to_server(registry, server)], services=[], max_concurrent=4
+        address,
+        [lambda server: registry_pb2_grpc.add_RegistryServicer_to_server(registry, server)],
+        services=[],
+        around=ServerInterceptor(OpenGuard(), max_concurrent=4),
     )
     async with grpc.aio.insecure_channel(address) as channel:
-        carrier = Carrier(channel)
+        carrier = Carrier(channel, None)
         yield Carried(registry, server, channel, carrier)
         await carrier.close()
     await server.stop(0)
@@ -233,7 +238,7 @@ async def test_however_a_stream_fails_its_calls_are_told_that_nothing_is_known_o
     server.add_insecure_port(address)
     await server.start()
     async with grpc.aio.insecure_channel(address) as channel:
-        carrier = Carrier(channel)
+        carrier = Carrier(channel, None)
 
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await carrier.call(GET, b"", seconds=10, metadata=())

@@ -16,8 +16,10 @@ from kiln.executor.v1 import executor_pb2_grpc
 from kiln.registry.v1 import registry_pb2, registry_pb2_grpc
 
 from libs.common import request
+from libs.common.access.guard import OpenGuard
 from libs.common.channel import MAX_MESSAGE_BYTES
 from libs.common.errors import InvalidArgument, ResourceExhausted
+from libs.common.interceptors import ServerInterceptor
 from libs.common.server import start_server
 from libs.local.ports import free_ports
 from tests.support.floods import FLOODS, connected, send_flood
@@ -75,7 +77,7 @@ async def server() -> AsyncIterator[Server]:
             lambda server: executor_pb2_grpc.add_ExecutorServicer_to_server(ExecutorServicer(), server),
         ],
         services=[NAME],
-        max_concurrent=4,
+        around=ServerInterceptor(OpenGuard(), max_concurrent=4),
     )
     async with grpc.aio.insecure_channel(address, options=[("grpc.max_send_message_length", -1)]) as channel:
         yield Server(address, registry, channel)

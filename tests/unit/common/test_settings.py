@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr
 from libs.common.settings import SERVICES, SHARED, DatabaseSettings, InvalidSettings, load, variables_of
 
 SECRET = "postgresql://kiln:not-to-be-shown@localhost/kiln"
+SERVICE_SECRET = "not-to-be-shown-either-and-long-enough"
 
 
 class RegistryLike(DatabaseSettings):
@@ -25,6 +26,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
     monkeypatch.setenv("KILN_DATABASE_URL", SECRET)
     monkeypatch.setenv("KILN_LISTEN_ADDRESS", "127.0.0.1:1")
+    monkeypatch.setenv("KILN_SERVICE_SECRET", SERVICE_SECRET)
 
 
 def refusal() -> str:
@@ -147,6 +149,19 @@ def test_a_missing_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KILN_DATABASE_URL")
 
     assert refusal() == "KILN_DATABASE_URL: Field required"
+
+
+@pytest.mark.parametrize("secret", [None, "short", "x" * 31])
+def test_without_a_secret_of_the_services_nothing_starts_unless_auth_is_off(monkeypatch: pytest.MonkeyPatch, secret: str | None) -> None:
+    if secret is None:
+        monkeypatch.delenv("KILN_SERVICE_SECRET")
+    else:
+        monkeypatch.setenv("KILN_SERVICE_SECRET", secret)
+
+    assert refusal() == "KILN_SERVICE_SECRET must have 32 characters or more, unless KILN_AUTH is off"
+
+    monkeypatch.setenv("KILN_AUTH", "off")
+    assert load(RegistryLike).auth == "off"
 
 
 def test_a_refusal_and_the_settings_themselves_show_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from kiln.options.v1 import options_pb2 as kiln_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fkiln/compiler/v1/compiler.proto\x12\x10kiln.compiler.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1dkiln/options/v1/options.proto\"o\n\x08Language\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x11\n\tavailable\x18\x04 \x01(\x08\x12\x14\n\x0cinstall_hint\x18\x05 \x01(\t\x12\x0f\n\x07starter\x18\x06 \x01(\t\"\x16\n\x14ListLanguagesRequest\"F\n\x15ListLanguagesResponse\x12-\n\tlanguages\x18\x01 \x03(\x0b\x32\x1a.kiln.compiler.v1.Language\"$\n\x12GetArtifactRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"$\n\x13GetArtifactResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\x32\x90\x01\n\x08\x43ompiler\x12\x83\x01\n\rListLanguages\x12&.kiln.compiler.v1.ListLanguagesRequest\x1a\'.kiln.compiler.v1.ListLanguagesResponse\"!\x8a\xb5\x18\x0b\t\x00\x00\x00\x00\x00\x00$@\x10\x01\x82\xd3\xe4\x93\x02\x0c\x12\n/languages2\x81\x01\n\x10\x43ompilerInternal\x12m\n\x0bGetArtifact\x12$.kiln.compiler.v1.GetArtifactRequest\x1a%.kiln.compiler.v1.GetArtifactResponse\"\x0f\x8a\xb5\x18\x0b\t\x00\x00\x00\x00\x00\x00>@\x10\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fkiln/compiler/v1/compiler.proto\x12\x10kiln.compiler.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1dkiln/options/v1/options.proto\"o\n\x08Language\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x11\n\tavailable\x18\x04 \x01(\x08\x12\x14\n\x0cinstall_hint\x18\x05 \x01(\t\x12\x0f\n\x07starter\x18\x06 \x01(\t\"\x16\n\x14ListLanguagesRequest\"F\n\x15ListLanguagesResponse\x12-\n\tlanguages\x18\x01 \x03(\x0b\x32\x1a.kiln.compiler.v1.Language\"$\n\x12GetArtifactRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"$\n\x13GetArtifactResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\x32\x94\x01\n\x08\x43ompiler\x12\x87\x01\n\rListLanguages\x12&.kiln.compiler.v1.ListLanguagesRequest\x1a\'.kiln.compiler.v1.ListLanguagesResponse\"%\x8a\xb5\x18\x0f\t\x00\x00\x00\x00\x00\x00$@\x10\x01\x18\x02 \x01\x82\xd3\xe4\x93\x02\x0c\x12\n/languages2\x83\x01\n\x10\x43ompilerInternal\x12o\n\x0bGetArtifact\x12$.kiln.compiler.v1.GetArtifactRequest\x1a%.kiln.compiler.v1.GetArtifactResponse\"\x11\x8a\xb5\x18\r\t\x00\x00\x00\x00\x00\x00>@\x10\x01\x18\x04\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,9 +34,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'kiln.compiler.v1.compiler_p
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_COMPILER'].methods_by_name['ListLanguages']._loaded_options = None
-  _globals['_COMPILER'].methods_by_name['ListLanguages']._serialized_options = b'\212\265\030\013\t\000\000\000\000\000\000$@\020\001\202\323\344\223\002\014\022\n/languages'
+  _globals['_COMPILER'].methods_by_name['ListLanguages']._serialized_options = b'\212\265\030\017\t\000\000\000\000\000\000$@\020\001\030\002 \001\202\323\344\223\002\014\022\n/languages'
   _globals['_COMPILERINTERNAL'].methods_by_name['GetArtifact']._loaded_options = None
-  _globals['_COMPILERINTERNAL'].methods_by_name['GetArtifact']._serialized_options = b'\212\265\030\013\t\000\000\000\000\000\000>@\020\001'
+  _globals['_COMPILERINTERNAL'].methods_by_name['GetArtifact']._serialized_options = b'\212\265\030\r\t\000\000\000\000\000\000>@\020\001\030\004'
   _globals['_LANGUAGE']._serialized_start=114
   _globals['_LANGUAGE']._serialized_end=225
   _globals['_LISTLANGUAGESREQUEST']._serialized_start=227
@@ -48,7 +48,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETARTIFACTRESPONSE']._serialized_start=361
   _globals['_GETARTIFACTRESPONSE']._serialized_end=397
   _globals['_COMPILER']._serialized_start=400
-  _globals['_COMPILER']._serialized_end=544
-  _globals['_COMPILERINTERNAL']._serialized_start=547
-  _globals['_COMPILERINTERNAL']._serialized_end=676
+  _globals['_COMPILER']._serialized_end=548
+  _globals['_COMPILERINTERNAL']._serialized_start=551
+  _globals['_COMPILERINTERNAL']._serialized_end=682
 # @@protoc_insertion_point(module_scope)

@@ -34,7 +34,7 @@ JOURNAL: Durability
 COMMIT: Durability
 
 class Execution(_message.Message):
-    __slots__ = ("id", "function_id", "function_name", "function_version", "status", "input", "input_text", "output", "output_text", "error_message", "error", "logs", "logs_truncated", "duration_us", "queue_us", "cold_start", "memory_peak_bytes", "request_id", "created_at", "started_at", "completed_at", "refusal")
+    __slots__ = ("id", "function_id", "function_name", "function_version", "status", "input", "input_text", "output", "output_text", "error_message", "error", "logs", "logs_truncated", "duration_us", "queue_us", "cold_start", "memory_peak_bytes", "request_id", "created_at", "started_at", "completed_at", "refusal", "created_by")
     class Status(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATUS_UNSPECIFIED: _ClassVar[Execution.Status]
@@ -69,6 +69,7 @@ class Execution(_message.Message):
     STARTED_AT_FIELD_NUMBER: _ClassVar[int]
     COMPLETED_AT_FIELD_NUMBER: _ClassVar[int]
     REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    CREATED_BY_FIELD_NUMBER: _ClassVar[int]
     id: str
     function_id: str
     function_name: str
@@ -91,7 +92,8 @@ class Execution(_message.Message):
     started_at: _timestamp_pb2.Timestamp
     completed_at: _timestamp_pb2.Timestamp
     refusal: _status_pb2.Status
-    def __init__(self, id: _Optional[str] = ..., function_id: _Optional[str] = ..., function_name: _Optional[str] = ..., function_version: _Optional[int] = ..., status: _Optional[_Union[Execution.Status, str]] = ..., input: _Optional[_Union[_struct_pb2.Value, _Mapping]] = ..., input_text: _Optional[bytes] = ..., output: _Optional[_Union[_struct_pb2.Value, _Mapping]] = ..., output_text: _Optional[bytes] = ..., error_message: _Optional[str] = ..., error: _Optional[_Union[ExecutionError, _Mapping]] = ..., logs: _Optional[_Iterable[_Union[LogLine, _Mapping]]] = ..., logs_truncated: _Optional[bool] = ..., duration_us: _Optional[int] = ..., queue_us: _Optional[int] = ..., cold_start: _Optional[bool] = ..., memory_peak_bytes: _Optional[int] = ..., request_id: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., completed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., refusal: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
+    created_by: str
+    def __init__(self, id: _Optional[str] = ..., function_id: _Optional[str] = ..., function_name: _Optional[str] = ..., function_version: _Optional[int] = ..., status: _Optional[_Union[Execution.Status, str]] = ..., input: _Optional[_Union[_struct_pb2.Value, _Mapping]] = ..., input_text: _Optional[bytes] = ..., output: _Optional[_Union[_struct_pb2.Value, _Mapping]] = ..., output_text: _Optional[bytes] = ..., error_message: _Optional[str] = ..., error: _Optional[_Union[ExecutionError, _Mapping]] = ..., logs: _Optional[_Iterable[_Union[LogLine, _Mapping]]] = ..., logs_truncated: _Optional[bool] = ..., duration_us: _Optional[int] = ..., queue_us: _Optional[int] = ..., cold_start: _Optional[bool] = ..., memory_peak_bytes: _Optional[int] = ..., request_id: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., completed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., refusal: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., created_by: _Optional[str] = ...) -> None: ...
 
 class ExecutionError(_message.Message):
     __slots__ = ("type", "message", "stack")

@@ -3,6 +3,7 @@ import datetime
 from google.api import annotations_pb2 as _annotations_pb2
 from google.api import field_behavior_pb2 as _field_behavior_pb2
 from google.protobuf import empty_pb2 as _empty_pb2
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from kiln.options.v1 import options_pb2 as _options_pb2
 from google.protobuf.internal import containers as _containers
@@ -15,7 +16,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Function(_message.Message):
-    __slots__ = ("id", "name", "description", "language", "source", "status", "compile_error", "diagnostics", "live_version", "latest_version", "limits", "created_at", "updated_at", "etag")
+    __slots__ = ("id", "name", "description", "language", "source", "status", "compile_error", "diagnostics", "live_version", "latest_version", "limits", "created_at", "updated_at", "etag", "allowed_users", "allowed_groups", "created_by")
     class Status(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATUS_UNSPECIFIED: _ClassVar[Function.Status]
@@ -42,6 +43,9 @@ class Function(_message.Message):
     CREATED_AT_FIELD_NUMBER: _ClassVar[int]
     UPDATED_AT_FIELD_NUMBER: _ClassVar[int]
     ETAG_FIELD_NUMBER: _ClassVar[int]
+    ALLOWED_USERS_FIELD_NUMBER: _ClassVar[int]
+    ALLOWED_GROUPS_FIELD_NUMBER: _ClassVar[int]
+    CREATED_BY_FIELD_NUMBER: _ClassVar[int]
     id: str
     name: str
     description: str
@@ -56,10 +60,13 @@ class Function(_message.Message):
     created_at: _timestamp_pb2.Timestamp
     updated_at: _timestamp_pb2.Timestamp
     etag: str
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., description: _Optional[str] = ..., language: _Optional[str] = ..., source: _Optional[str] = ..., status: _Optional[_Union[Function.Status, str]] = ..., compile_error: _Optional[str] = ..., diagnostics: _Optional[_Iterable[_Union[Diagnostic, _Mapping]]] = ..., live_version: _Optional[int] = ..., latest_version: _Optional[int] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., etag: _Optional[str] = ...) -> None: ...
+    allowed_users: _containers.RepeatedScalarFieldContainer[str]
+    allowed_groups: _containers.RepeatedScalarFieldContainer[str]
+    created_by: str
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., description: _Optional[str] = ..., language: _Optional[str] = ..., source: _Optional[str] = ..., status: _Optional[_Union[Function.Status, str]] = ..., compile_error: _Optional[str] = ..., diagnostics: _Optional[_Iterable[_Union[Diagnostic, _Mapping]]] = ..., live_version: _Optional[int] = ..., latest_version: _Optional[int] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., etag: _Optional[str] = ..., allowed_users: _Optional[_Iterable[str]] = ..., allowed_groups: _Optional[_Iterable[str]] = ..., created_by: _Optional[str] = ...) -> None: ...
 
 class Version(_message.Message):
-    __slots__ = ("function_id", "version", "language", "source", "status", "failure_reason", "compile_error", "diagnostics", "artifact_digest", "artifact_bytes", "queue_ms", "build_ms", "build", "created_at", "started_at", "completed_at")
+    __slots__ = ("function_id", "version", "language", "source", "status", "failure_reason", "compile_error", "diagnostics", "artifact_digest", "artifact_bytes", "queue_ms", "build_ms", "build", "created_at", "started_at", "completed_at", "created_by")
     FUNCTION_ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     LANGUAGE_FIELD_NUMBER: _ClassVar[int]
@@ -76,6 +83,7 @@ class Version(_message.Message):
     CREATED_AT_FIELD_NUMBER: _ClassVar[int]
     STARTED_AT_FIELD_NUMBER: _ClassVar[int]
     COMPLETED_AT_FIELD_NUMBER: _ClassVar[int]
+    CREATED_BY_FIELD_NUMBER: _ClassVar[int]
     function_id: str
     version: int
     language: str
@@ -92,7 +100,8 @@ class Version(_message.Message):
     created_at: _timestamp_pb2.Timestamp
     started_at: _timestamp_pb2.Timestamp
     completed_at: _timestamp_pb2.Timestamp
-    def __init__(self, function_id: _Optional[str] = ..., version: _Optional[int] = ..., language: _Optional[str] = ..., source: _Optional[str] = ..., status: _Optional[_Union[Function.Status, str]] = ..., failure_reason: _Optional[str] = ..., compile_error: _Optional[str] = ..., diagnostics: _Optional[_Iterable[_Union[Diagnostic, _Mapping]]] = ..., artifact_digest: _Optional[str] = ..., artifact_bytes: _Optional[int] = ..., queue_ms: _Optional[int] = ..., build_ms: _Optional[int] = ..., build: _Optional[int] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., completed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    created_by: str
+    def __init__(self, function_id: _Optional[str] = ..., version: _Optional[int] = ..., language: _Optional[str] = ..., source: _Optional[str] = ..., status: _Optional[_Union[Function.Status, str]] = ..., failure_reason: _Optional[str] = ..., compile_error: _Optional[str] = ..., diagnostics: _Optional[_Iterable[_Union[Diagnostic, _Mapping]]] = ..., artifact_digest: _Optional[str] = ..., artifact_bytes: _Optional[int] = ..., queue_ms: _Optional[int] = ..., build_ms: _Optional[int] = ..., build: _Optional[int] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., completed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., created_by: _Optional[str] = ...) -> None: ...
 
 class Diagnostic(_message.Message):
     __slots__ = ("severity", "line", "column", "end_line", "end_column", "code", "message", "excerpt")
@@ -139,20 +148,24 @@ class Limits(_message.Message):
     def __init__(self, timeout_ms: _Optional[int] = ..., memory_mb: _Optional[int] = ..., max_output_bytes: _Optional[int] = ..., max_log_bytes: _Optional[int] = ..., max_concurrency: _Optional[int] = ...) -> None: ...
 
 class CreateFunctionRequest(_message.Message):
-    __slots__ = ("name", "description", "language", "source", "limits", "wasm")
+    __slots__ = ("name", "description", "language", "source", "limits", "wasm", "allowed_users", "allowed_groups")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     LANGUAGE_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     WASM_FIELD_NUMBER: _ClassVar[int]
+    ALLOWED_USERS_FIELD_NUMBER: _ClassVar[int]
+    ALLOWED_GROUPS_FIELD_NUMBER: _ClassVar[int]
     name: str
     description: str
     language: str
     source: str
     limits: Limits
     wasm: bytes
-    def __init__(self, name: _Optional[str] = ..., description: _Optional[str] = ..., language: _Optional[str] = ..., source: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., wasm: _Optional[bytes] = ...) -> None: ...
+    allowed_users: _containers.RepeatedScalarFieldContainer[str]
+    allowed_groups: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., description: _Optional[str] = ..., language: _Optional[str] = ..., source: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., wasm: _Optional[bytes] = ..., allowed_users: _Optional[_Iterable[str]] = ..., allowed_groups: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ListFunctionsRequest(_message.Message):
     __slots__ = ("page_size", "page_token")
@@ -177,7 +190,7 @@ class GetFunctionRequest(_message.Message):
     def __init__(self, id: _Optional[str] = ...) -> None: ...
 
 class UpdateFunctionRequest(_message.Message):
-    __slots__ = ("id", "description", "language", "source", "limits", "etag", "wasm")
+    __slots__ = ("id", "description", "language", "source", "limits", "etag", "wasm", "allowed_users", "allowed_groups")
     ID_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     LANGUAGE_FIELD_NUMBER: _ClassVar[int]
@@ -185,6 +198,8 @@ class UpdateFunctionRequest(_message.Message):
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     ETAG_FIELD_NUMBER: _ClassVar[int]
     WASM_FIELD_NUMBER: _ClassVar[int]
+    ALLOWED_USERS_FIELD_NUMBER: _ClassVar[int]
+    ALLOWED_GROUPS_FIELD_NUMBER: _ClassVar[int]
     id: str
     description: str
     language: str
@@ -192,7 +207,9 @@ class UpdateFunctionRequest(_message.Message):
     limits: Limits
     etag: str
     wasm: bytes
-    def __init__(self, id: _Optional[str] = ..., description: _Optional[str] = ..., language: _Optional[str] = ..., source: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., etag: _Optional[str] = ..., wasm: _Optional[bytes] = ...) -> None: ...
+    allowed_users: _struct_pb2.ListValue
+    allowed_groups: _struct_pb2.ListValue
+    def __init__(self, id: _Optional[str] = ..., description: _Optional[str] = ..., language: _Optional[str] = ..., source: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., etag: _Optional[str] = ..., wasm: _Optional[bytes] = ..., allowed_users: _Optional[_Union[_struct_pb2.ListValue, _Mapping]] = ..., allowed_groups: _Optional[_Union[_struct_pb2.ListValue, _Mapping]] = ...) -> None: ...
 
 class DeleteFunctionRequest(_message.Message):
     __slots__ = ("id",)
@@ -259,20 +276,36 @@ class WatchFunctionsResponse(_message.Message):
     def __init__(self, function: _Optional[_Union[WatchedFunction, _Mapping]] = ..., snapshot_end: _Optional[int] = ...) -> None: ...
 
 class WatchedFunction(_message.Message):
-    __slots__ = ("id", "name", "revision", "deleted", "live", "limits")
+    __slots__ = ("id", "name", "revision", "deleted", "live", "limits", "allowed_users", "allowed_groups")
     ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     DELETED_FIELD_NUMBER: _ClassVar[int]
     LIVE_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
+    ALLOWED_USERS_FIELD_NUMBER: _ClassVar[int]
+    ALLOWED_GROUPS_FIELD_NUMBER: _ClassVar[int]
     id: str
     name: str
     revision: int
     deleted: bool
     live: RunnableVersion
     limits: Limits
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., revision: _Optional[int] = ..., deleted: _Optional[bool] = ..., live: _Optional[_Union[RunnableVersion, _Mapping]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ...) -> None: ...
+    allowed_users: _containers.RepeatedScalarFieldContainer[str]
+    allowed_groups: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., revision: _Optional[int] = ..., deleted: _Optional[bool] = ..., live: _Optional[_Union[RunnableVersion, _Mapping]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., allowed_users: _Optional[_Iterable[str]] = ..., allowed_groups: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Viewer(_message.Message):
+    __slots__ = ("id", "is_admin", "groups", "functions")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    IS_ADMIN_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    FUNCTIONS_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    is_admin: bool
+    groups: _containers.RepeatedScalarFieldContainer[str]
+    functions: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, id: _Optional[str] = ..., is_admin: _Optional[bool] = ..., groups: _Optional[_Iterable[str]] = ..., functions: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RunnableVersion(_message.Message):
     __slots__ = ("version", "artifact_digest", "abi")
@@ -285,12 +318,14 @@ class RunnableVersion(_message.Message):
     def __init__(self, version: _Optional[int] = ..., artifact_digest: _Optional[str] = ..., abi: _Optional[str] = ...) -> None: ...
 
 class ResolveVersionRequest(_message.Message):
-    __slots__ = ("id", "version")
+    __slots__ = ("id", "version", "viewer")
     ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    VIEWER_FIELD_NUMBER: _ClassVar[int]
     id: str
     version: int
-    def __init__(self, id: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
+    viewer: Viewer
+    def __init__(self, id: _Optional[str] = ..., version: _Optional[int] = ..., viewer: _Optional[_Union[Viewer, _Mapping]] = ...) -> None: ...
 
 class ResolveVersionResponse(_message.Message):
     __slots__ = ("function", "version")

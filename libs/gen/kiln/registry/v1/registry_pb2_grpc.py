@@ -29,7 +29,8 @@ if _version_not_supported:
 class RegistryStub:
     """Functions, their immutable versions, and the live pointer that says which version serves.
 
-    Wherever a request has an `id`, the id or the name of the function will do; anything else is `NOT_FOUND`.
+    Wherever a request has an `id`, the id or the name of the function will do; anything else is `NOT_FOUND`. So is a function that the caller
+    may not access: where its `allowed_users` and `allowed_groups` name anybody, only those and users of the role `ADMIN` may.
     """
 
     def __init__(self, channel):
@@ -88,7 +89,8 @@ class RegistryStub:
 class RegistryServicer:
     """Functions, their immutable versions, and the live pointer that says which version serves.
 
-    Wherever a request has an `id`, the id or the name of the function will do; anything else is `NOT_FOUND`.
+    Wherever a request has an `id`, the id or the name of the function will do; anything else is `NOT_FOUND`. So is a function that the caller
+    may not access: where its `allowed_users` and `allowed_groups` name anybody, only those and users of the role `ADMIN` may.
     """
 
     def CreateFunction(self, request, context):
@@ -239,7 +241,8 @@ def add_RegistryServicer_to_server(servicer, server):
 class Registry:
     """Functions, their immutable versions, and the live pointer that says which version serves.
 
-    Wherever a request has an `id`, the id or the name of the function will do; anything else is `NOT_FOUND`.
+    Wherever a request has an `id`, the id or the name of the function will do; anything else is `NOT_FOUND`. So is a function that the caller
+    may not access: where its `allowed_users` and `allowed_groups` name anybody, only those and users of the role `ADMIN` may.
     """
 
     @staticmethod

@@ -30,7 +30,8 @@ GRPC_VERSION: str
 class RegistryStub:
     """Functions, their immutable versions, and the live pointer that says which version serves.
 
-    Wherever a request has an `id`, the id or the name of the function will do; anything else is `NOT_FOUND`.
+    Wherever a request has an `id`, the id or the name of the function will do; anything else is `NOT_FOUND`. So is a function that the caller
+    may not access: where its `allowed_users` and `allowed_groups` name anybody, only those and users of the role `ADMIN` may.
     """
 
     @_typing.overload
@@ -95,7 +96,8 @@ class RegistryStub:
 class RegistryAsyncStub(RegistryStub):
     """Functions, their immutable versions, and the live pointer that says which version serves.
 
-    Wherever a request has an `id`, the id or the name of the function will do; anything else is `NOT_FOUND`.
+    Wherever a request has an `id`, the id or the name of the function will do; anything else is `NOT_FOUND`. So is a function that the caller
+    may not access: where its `allowed_users` and `allowed_groups` name anybody, only those and users of the role `ADMIN` may.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -156,7 +158,8 @@ class RegistryAsyncStub(RegistryStub):
 class RegistryServicer(metaclass=_abc_1.ABCMeta):
     """Functions, their immutable versions, and the live pointer that says which version serves.
 
-    Wherever a request has an `id`, the id or the name of the function will do; anything else is `NOT_FOUND`.
+    Wherever a request has an `id`, the id or the name of the function will do; anything else is `NOT_FOUND`. So is a function that the caller
+    may not access: where its `allowed_users` and `allowed_groups` name anybody, only those and users of the role `ADMIN` may.
     """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,275 @@
+"""Credentials are exchanged once, remembered, and asked again before it is too late."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from libs.common.access import exchange as module
+from libs.common.access.access_tokens import verify
+from libs.common.access.credentials import Kind, new_credential
+from libs.common.access.exchange import Exchange
+from libs.common.access.principal import Principal
+from libs.common.access.watch import TokenState
+from libs.common.errors import Internal, KilnError, Unauthenticated, Unavailable
+from tests.support.access import Clock, FakeAuth, Signer, stale
+from tests.support.callers import dev
+from tests.support.waiting import until
+
+REFUSAL = Unauthenticated("no such credential", reason="BAD_CREDENTIALS")
+AWAY = Unavailable("the auth service is away")
+HERE = "192.0.2.7"
+
+
+class World:
+    """An exchange, and whom it asks."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.signer = Signer()
+        self.auth = FakeAuth(self.signer, REFUSAL)
+        self.auth.clock = self.clock
+        self.state = self.signer.state()
+        self.exchange = Exchange(self.auth, self.state, self.clock)
+
+    def credential(self, principal: Principal | None = None, kind: Kind = Kind.API_KEY) -> str:
+        """A credential of somebody's."""
+        text = new_credential(kind).text
+        self.auth.principals[text] = principal or dev()
+        return text
+
+    def principal(self, text: str) -> Principal:
+        """Whom a token is of."""
+        return verify(text, self.signer.public).principal
+
+    async def refusal(self, credential: str, kind: type[KilnError] = Unauthenticated) -> KilnError:
+        """How an exchange fails."""
+        with pytest.raises(kind) as caught:
+            await self.exchange.token(credential, HERE)
+        return caught.value
+
+    async def settled(self) -> None:
+        """Nothing is being asked any more."""
+        await until(lambda: not self.exchange._asking)
+
+
+@pytest.fixture
+async def world() -> World:
+    return World()
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+async def test_a_credential_is_exchanged_once_and_remembered(world: World, kind: Kind) -> None:
+    principal = dev()
+    credential = world.credential(principal, kind)
+
+    tokens = [await world.exchange.token(credential, HERE) for _ in range(5)]
+
+    assert len(set(tokens)) == 1
+    assert world.principal(tokens[0]) == principal
+    assert world.auth.asked == [(credential, HERE)]
+
+
+async def test_many_who_want_it_at_the_same_time_ask_once(world: World) -> None:
+    credential, other = world.credential(), world.credential()
+    world.auth.gate.clear()
+    waiting = [asyncio.create_task(world.exchange.token(one, HERE)) for one in [credential] * 50 + [other] * 50]
+    await until(lambda: len(world.auth.asked) == 2)
+
+    world.auth.gate.set()
+    tokens = await asyncio.gather(*waiting)
+
+    assert len(set(tokens)) == 2
+    assert sorted(asked for asked, _ in world.auth.asked) == sorted([credential, other])
+
+
+async def test_one_who_goes_away_while_it_is_asked_takes_it_from_nobody(world: World) -> None:
+    credential = world.credential()
+    world.auth.gate.clear()
+    first, second = (asyncio.create_task(world.exchange.token(credential, HERE)) for _ in range(2))
+    await until(lambda: len(world.auth.asked) == 1)
+
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    world.auth.gate.set()
+
+    assert world.principal(await second) == world.auth.principals[credential]
+    assert len(world.auth.asked) == 1
+
+
+async def test_a_refusal_is_the_same_for_all_who_wait_and_is_not_remembered(world: World) -> None:
+    credential = new_credential(Kind.API_KEY).text
+
+    answers = await asyncio.gather(*(world.exchange.token(credential, HERE) for _ in range(3)), return_exceptions=True)
+    world.auth.principals[credential] = dev()
+    later = await world.exchange.token(credential, HERE)
+
+    assert [isinstance(one, Unauthenticated) for one in answers] == [True] * 3
+    assert world.principal(later) == world.auth.principals[credential]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "kiln_", "kiln_x_y", "kiln_" + "0" * 22 + "_" + "0" * 39, "kilnsession_é", "kiln_" + "x" * 100_000],
+    ids=["nothing", "prefix", "short", "checksum", "letters", "long"],
+)
+async def test_what_nobody_was_given_is_refused_without_asking(world: World, text: str) -> None:
+    assert (await world.refusal(text)).reason == "BAD_CREDENTIALS"
+    assert world.auth.asked == []
+
+
+async def test_a_token_is_renewed_halfway_without_keeping_anyone_waiting(world: World) -> None:
+    credential = world.credential()
+    first = await world.exchange.token(credential, HERE)
+
+    world.clock.move(149)
+    early = await world.exchange.token(credential, HERE)
+    asked_early = len(world.auth.asked)
+    world.clock.move(2)
+    world.auth.gate.clear()
+    world.auth.revision = 2
+    late = [await asyncio.wait_for(world.exchange.token(credential, HERE), 1) for _ in range(3)]
+    world.auth.gate.set()
+    await world.settled()
+
+    assert (early, asked_early, late) == (first, 1, [first] * 3)
+    assert len(world.auth.asked) == 2
+
+
+async def test_a_renewed_token_is_used_from_then_on() -> None:
+    world = World()
+    # Tokens are verified by the time that it is.
+    world.clock.move(-200)
+    credential = world.credential()
+    first = await world.exchange.token(credential, HERE)
+
+    world.clock.move(160)
+    await world.exchange.token(credential, HERE)
+    await world.settled()
+    second = await world.exchange.token(credential, HERE)
+
+    assert second != first
+    assert verify(second, world.signer.public).expires_at == pytest.approx(world.clock.now + 300, abs=1)
+
+
+async def test_while_auth_is_away_a_token_that_is_good_is_used_to_its_end(world: World) -> None:
+    credential = world.credential()
+    first = await world.exchange.token(credential, HERE)
+    world.auth.principals.clear()
+    world.auth.refusal = AWAY
+
+    world.clock.move(298)
+    late = [await world.exchange.token(credential, HERE)]
+    await world.settled()
+    late.append(await world.exchange.token(credential, HERE))
+    await world.settled()
+    world.clock.move(3)
+
+    assert late == [first, first]
+    assert await world.refusal(credential, Unavailable) is AWAY
+
+
+async def test_a_refusal_halfway_drops_what_was_remembered(world: World) -> None:
+    credential = world.credential()
+    await world.exchange.token(credential, HERE)
+    world.auth.principals.clear()
+
+    world.clock.move(151)
+    await world.exchange.token(credential, HERE)
+    await world.settled()
+
+    assert (await world.refusal(credential)).reason == "BAD_CREDENTIALS"
+
+
+async def test_any_other_failure_halfway_drops_nothing(world: World) -> None:
+    credential = world.credential()
+    first = await world.exchange.token(credential, HERE)
+    world.auth.principals.clear()
+    world.auth.refusal = Internal("broken")
+
+    world.clock.move(151)
+    await world.exchange.token(credential, HERE)
+    await world.settled()
+
+    assert await world.exchange.token(credential, HERE) == first
+
+
+@pytest.mark.parametrize("changed", ["id", "api_key"])
+async def test_a_token_that_is_stale_is_asked_for_again_and_waited_for(world: World, changed: str) -> None:
+    principal = dev(api_key="a-key")
+    credential = world.credential(principal)
+    first = await world.exchange.token(credential, HERE)
+    world.auth.revision = 2
+
+    world.state.hear([], stale(getattr(principal, changed), 2))
+    second = await world.exchange.token(credential, HERE)
+    third = await world.exchange.token(credential, HERE)
+
+    assert first != second == third
+    assert verify(second, world.signer.public).revision == 2
+    assert len(world.auth.asked) == 2
+
+
+async def test_a_stale_token_is_not_used_while_auth_is_away(world: World) -> None:
+    principal = dev()
+    credential = world.credential(principal)
+    await world.exchange.token(credential, HERE)
+    world.auth.principals.clear()
+    world.auth.refusal = AWAY
+
+    world.state.hear([], stale(principal.id, 2))
+
+    assert await world.refusal(credential, Unavailable) is AWAY
+
+
+async def test_what_is_forgotten_is_asked_again(world: World) -> None:
+    credential = world.credential()
+    await world.exchange.token(credential, HERE)
+
+    world.exchange.forget(credential)
+    world.exchange.forget("never seen")
+    await world.exchange.token(credential, HERE)
+
+    assert len(world.auth.asked) == 2
+
+
+@pytest.mark.parametrize("known", [(), ("another",)], ids=["nothing is known yet", "a new key is not known yet"])
+async def test_that_a_token_of_auths_cannot_be_verified_is_no_fault_of_who_calls(known: Sequence[str]) -> None:
+    signer, state = Signer(), TokenState()
+    auth = FakeAuth(signer, REFUSAL)
+    if known:
+        state.begin([Signer(name).jwk for name in known], [])
+    credential = new_credential(Kind.API_KEY).text
+    auth.principals[credential] = dev()
+    exchange = Exchange(auth, state)
+
+    with pytest.raises(Unavailable) as caught:
+        await exchange.token(credential, HERE)
+    state.begin([signer.jwk], [])
+
+    assert (caught.value.reason, caught.value.retry_after) == ("STARTING", 1)
+    assert verify(await exchange.token(credential, HERE), signer.public).principal == auth.principals[credential]
+
+
+async def test_only_so_many_are_remembered_and_the_oldest_go_first(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_REMEMBERED", 3)
+    credentials = [world.credential() for _ in range(5)]
+
+    for one in credentials:
+        await world.exchange.token(one, HERE)
+    for one in credentials[2:]:
+        await world.exchange.token(one, HERE)
+    asked = len(world.auth.asked)
+    await world.exchange.token(credentials[0], HERE)
+
+    assert asked == 5
+    assert len(world.auth.asked) == 6
+    assert len(world.exchange._remembered) == 3
+
+
+async def test_nothing_that_is_remembered_has_the_credential(world: World) -> None:
+    credential = world.credential()
+
+    await world.exchange.token(credential, HERE)
+
+    assert credential not in repr(vars(world.exchange))
