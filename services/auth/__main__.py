@@ -1,0 +1,77 @@
+"""The auth service: what it reads, opens and serves."""
+
+from contextlib import closing
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+from kiln.auth.v1 import auth_pb2_grpc as grpc
+
+from libs.common.migrate import migrate
+from libs.common.postgres import Listener, open_database
+from libs.common.sealing import Sealer, Unopenable, read_keys
+from libs.common.server import Service, forever, run
+from libs.common.settings import InvalidSettings, load
+from services.auth.api_keys import ApiKeys
+from services.auth.changes import utc_now
+from services.auth.exchange import Exchange
+from services.auth.groups import Groups
+from services.auth.passwords import Passwords
+from services.auth.repository import CHANGES_CHANNEL, AuthRepository, TryRepository
+from services.auth.servicer import AuthInternalServicer, AuthServicer
+from services.auth.sessions import Lifetime, Sessions
+from services.auth.settings import Settings
+from services.auth.signing_keys import SigningKeys
+from services.auth.sweeper import Sweeper
+from services.auth.throttle import Throttle
+from services.auth.users import Users
+from services.auth.watch import Watch
+
+
+async def main() -> None:
+    settings = load(Settings)
+    lifetime = Lifetime(timedelta(hours=settings.auth_session_idle_hours), timedelta(hours=settings.auth_session_max_hours))
+    async with Service("auth", settings) as service:
+        url = settings.database_url.get_secret_value()
+        database = await service.open(open_database(url, name="auth"))
+        await migrate(database, "auth", Path(__file__).with_name("migrations"))
+
+        repository = AuthRepository(database)
+        sealer = Sealer(read_keys(settings.sealing_key.get_secret_value()))
+        signing_keys = SigningKeys(repository, sealer, utc_now, timedelta(days=settings.auth_signing_key_days))
+        await first_look(signing_keys)
+        with closing(Passwords()) as passwords:
+            users = Users(repository, passwords, utc_now)
+            groups = Groups(repository, utc_now)
+            sessions = Sessions(repository, passwords, Throttle(TryRepository(database), utc_now), lifetime, utc_now)
+            api_keys = ApiKeys(repository, utc_now)
+            exchange = Exchange(repository, signing_keys, utc_now, lifetime.idle)
+            watch = Watch(repository, Listener(url, CHANGES_CHANNEL))
+            sweeper = Sweeper(repository, signing_keys, utc_now)
+
+            service.background(forever("listen", watch.listen, pause_seconds=0.1))
+            service.background(forever("watch", watch.tell, pause_seconds=0))
+            service.background(forever("sweep", sweeper.sweep, pause_seconds=settings.auth_sweep_seconds))
+            await service.serve(
+                partial(grpc.add_AuthServicer_to_server, AuthServicer(users, groups, sessions, api_keys, repository)),
+                partial(grpc.add_AuthInternalServicer_to_server, AuthInternalServicer(exchange, watch)),
+                services=["kiln.auth.v1.Auth", "kiln.auth.v1.AuthInternal"],
+            )
+
+
+async def first_look(signing_keys: SigningKeys) -> None:
+    """Sees to it that there is a key to sign with before anyone is served.
+
+    Raises:
+        InvalidSettings: it cannot be opened.
+    """
+    try:
+        await signing_keys.look_after()
+    except Unopenable as error:
+        raise InvalidSettings(
+            f"KILN_SEALING_KEY: {error}; set the key that it was sealed with, or, if that is lost, delete all rows of auth.signing_keys"
+        ) from None
+
+
+if __name__ == "__main__":
+    run(main)
