@@ -8,6 +8,7 @@ from kiln.compiler.v1 import compiler_pb2_grpc
 from kiln.executor.v1 import executor_pb2_grpc
 from kiln.registry.v1 import registry_pb2_grpc
 
+from libs.common.access.principal import caller
 from libs.common.channel import open_channel
 from libs.common.ids import uuid7
 from libs.common.migrate import migrate
@@ -48,8 +49,8 @@ async def main() -> None:
             open_recorder(settings.executor_journal_folder, identity, repository, max_bytes=settings.executor_journal_mb << 20)
         )
 
-        registry = registry_pb2_grpc.RegistryInternalStub(await service.open(open_channel(settings.registry_address)))
-        compiler = compiler_pb2_grpc.CompilerInternalStub(await service.open(open_channel(settings.compiler_address)))
+        registry = registry_pb2_grpc.RegistryInternalStub(await service.open(open_channel(settings.registry_address, service.tokens)))
+        compiler = compiler_pb2_grpc.CompilerInternalStub(await service.open(open_channel(settings.compiler_address, service.tokens)))
         sandbox = await service.open(
             Sandbox(
                 workers=settings.executor_workers,
@@ -70,6 +71,7 @@ async def main() -> None:
             sandbox,
             recorder,
             repository,
+            caller,
             max_input_bytes=settings.executor_max_input_bytes,
             most_of_many=min(settings.executor_batch_workers, settings.executor_max_workers),
         )

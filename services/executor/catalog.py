@@ -30,6 +30,8 @@ class CatalogFunction:
         live: None while nothing serves.
         limits: What one run may use.
         max_concurrency: How many runs there may be at once, those that wait included.
+        allowed_users: Ids of the users who may access it.
+        allowed_groups: Ids of the groups whose users may.
     """
 
     id: UUID
@@ -38,6 +40,8 @@ class CatalogFunction:
     live: Runnable | None
     limits: Limits
     max_concurrency: int
+    allowed_users: frozenset[str] = frozenset()
+    allowed_groups: frozenset[str] = frozenset()
 
 
 class Catalog:

@@ -5,6 +5,7 @@ from uuid import UUID
 from kiln.compiler.v1 import compiler_pb2, compiler_pb2_grpc
 from kiln.registry.v1 import registry_pb2, registry_pb2_grpc
 
+from libs.common.access.principal import Principal, Role
 from libs.common.errors import FailedPrecondition
 from services.executor.catalog import CatalogFunction, Runnable
 from services.executor.watcher import function_from_proto, runnable_from_proto
@@ -16,24 +17,27 @@ class RegistryClient:
     def __init__(self, stub: "registry_pb2_grpc.RegistryInternalAsyncStub") -> None:
         self._stub = stub
 
-    async def resolve(self, reference: str, version: int | None) -> tuple[CatalogFunction, Runnable]:
+    async def resolve(self, reference: str, version: int | None, viewer: Principal) -> tuple[CatalogFunction, Runnable]:
         """A function and the version asked for; without a number the live one.
 
         Raises:
-            NotFound: no such function or version.
+            NotFound: no such function or version, for the viewer.
             FailedPrecondition: it is not READY.
         """
-        answer = await self._stub.ResolveVersion(registry_pb2.ResolveVersionRequest(id=reference, version=version))
+        told = registry_pb2.Viewer(
+            id=viewer.id, is_admin=viewer.role is Role.ADMIN, groups=sorted(viewer.groups), functions=sorted(viewer.functions)
+        )
+        answer = await self._stub.ResolveVersion(registry_pb2.ResolveVersionRequest(id=reference, version=version, viewer=told))
         return function_from_proto(answer.function), runnable_from_proto(answer.version)
 
-    async def find_id(self, reference: str) -> UUID:
+    async def find_id(self, reference: str, viewer: Principal) -> UUID:
         """The id of a function.
 
         Raises:
-            NotFound: there is none.
+            NotFound: there is none, for the viewer.
         """
         try:
-            function, _ = await self.resolve(reference, None)
+            function, _ = await self.resolve(reference, None, viewer)
         except FailedPrecondition as error:
             # It exists, though nothing of it can run yet.
             return UUID(error.metadata["function_id"])

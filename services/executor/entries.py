@@ -67,6 +67,7 @@ def begun(execution: Execution) -> Sequence[bytes]:
         execution.cold_start,
         execution.queue_us,
         _micros(execution.started_at),
+        execution.created_by,
     )
     return _payload(Kind.BEGUN, execution.id, head, execution.input)
 
@@ -128,7 +129,8 @@ def _entry(kind: Kind, identity: UUID, head: Sequence[Any], body: bytes) -> Entr
 
 
 def _beginning(identity: UUID, head: Sequence[Any], body: bytes) -> Execution:
-    function_id, name, version, request_id, created_at, cold_start, queue_us, started_at = head
+    # Entries that are older than users end before the one who called.
+    function_id, name, version, request_id, created_at, cold_start, queue_us, started_at, created_by = [*head, ""][:9]
     created = _moment(created_at)
     if created is None:
         raise ValueError("a run has no time of its making")
@@ -144,6 +146,7 @@ def _beginning(identity: UUID, head: Sequence[Any], body: bytes) -> Execution:
         queue_us=queue_us,
         status=Status.PENDING if started_at is None else Status.RUNNING,
         started_at=_moment(started_at),
+        created_by=created_by,
     )
 
 

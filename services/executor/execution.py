@@ -37,6 +37,7 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
         output: JSON text, exactly as answered; None unless COMPLETED.
         error: None unless FAILED.
         queue_us: How long it waited for a worker.
+        created_by: Id of the user who called; empty where that is older than users.
     """
 
     id: UUID
@@ -46,6 +47,7 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str
     created_at: datetime
     input: bytes
+    created_by: str = ""
     status: Status = Status.PENDING
     queue_us: int = 0
     cold_start: bool = False

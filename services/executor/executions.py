@@ -3,6 +3,7 @@
 import asyncio
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -11,6 +12,7 @@ from uuid import UUID
 from msgspec import structs
 
 from libs.common import jsontext
+from libs.common.access.principal import Principal, can_access_function
 from libs.common.errors import FailedPrecondition, InvalidArgument, KilnError, NotFound, ResourceExhausted, Unavailable
 from libs.common.ids import milliseconds_of, parse_uuid, uuid7
 from libs.common.pages import Listing, Page
@@ -74,7 +76,7 @@ class Target:
 
 
 class Executions:
-    """The runs of one executor."""
+    """The runs of one executor. What the caller may not access is not there."""
 
     def __init__(
         self,
@@ -84,6 +86,7 @@ class Executions:
         sandbox: Sandbox,
         recorder: Recorder,
         repository: ExecutionRepository,
+        caller: Callable[[], Principal],
         *,
         max_input_bytes: int,
         most_of_many: int,
@@ -94,6 +97,7 @@ class Executions:
         self._sandbox = sandbox
         self._recorder = recorder
         self._repository = repository
+        self._caller = caller
         self._max_input_bytes = max_input_bytes
         self._concurrency = Concurrency(most_of_many)
 
@@ -191,15 +195,19 @@ class Executions:
         if version is not None and version < 1:
             raise InvalidArgument.of("version", "must be a number from 1")
         await self._catalog.ready(STARTING_SECONDS)
-        function = self._catalog.find(parse_uuid(reference), reference)
+        function, caller = self._catalog.find(parse_uuid(reference), reference), self._caller()
         if function and function.live and version in (None, function.live.version):
+            _refuse_hidden(function, reference, caller)
             return function, function.live
-        return await self._registry.resolve(reference, version)
+        return await self._registry.resolve(reference, version, caller)
 
     async def _find_id(self, reference: str) -> UUID:
         await self._catalog.ready(STARTING_SECONDS)
-        function = self._catalog.find(parse_uuid(reference), reference)
-        return function.id if function else await self._registry.find_id(reference)
+        function, caller = self._catalog.find(parse_uuid(reference), reference), self._caller()
+        if function is None:
+            return await self._registry.find_id(reference, caller)
+        _refuse_hidden(function, reference, caller)
+        return function.id
 
     async def _exists(self, function_id: UUID) -> bool:
         try:
@@ -221,6 +229,7 @@ class Executions:
             created_at=datetime.fromtimestamp(milliseconds_of(request.id) / 1000, UTC),
             input=request.input,
             cold_start=cold,
+            created_by=self._caller().id,
         )
         call = Call(runnable.artifact_digest, runnable.abi, request.input, function.limits)
         return await self._finish(await self._run(execution, call, runnable), request.durability)
@@ -293,6 +302,12 @@ class Executions:
         if recorded is None or self._catalog.was_deleted(execution.function_id):
             raise NotFound(f"{execution.function_name} was deleted while it ran", reason="FUNCTION_NOT_FOUND")
         return recorded
+
+
+def _refuse_hidden(function: CatalogFunction, reference: str, caller: Principal) -> None:
+    """Raises what the registry raises where there is no such function, if there is none for the caller."""
+    if not can_access_function(caller, str(function.id), function):
+        raise NotFound(f"there is no function {reference[:100]!r}", reason="FUNCTION_NOT_FOUND")
 
 
 def _ended(execution: Execution, outcome: Outcome) -> Execution:

@@ -1,13 +1,13 @@
 -- write_executions --  where runs stand, many at once; an end wins over a beginning whichever comes first, and over no end but a swept one
 INSERT INTO executor.executions
     (id, executor_id, function_id, function_name, function_version, input, request_id, created_at, queue_us, started_at, status, output,
-     error_type, error, logs, logs_truncated, duration_us, cold_start, memory_peak_bytes, completed_at)
+     error_type, error, logs, logs_truncated, duration_us, cold_start, memory_peak_bytes, completed_at, created_by)
 SELECT run.*
 FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::integer[], $6::bytea[], $7::text[], $8::timestamptz[], $9::integer[],
             $10::timestamptz[], $11::text[], $12::bytea[], $13::text[], $14::bytea[], $15::bytea[], $16::boolean[], $17::integer[],
-            $18::boolean[], $19::integer[], $20::timestamptz[])
+            $18::boolean[], $19::integer[], $20::timestamptz[], $21::text[])
     AS run(id, executor_id, function_id, function_name, function_version, input, request_id, created_at, queue_us, started_at, status,
-           output, error_type, error, logs, logs_truncated, duration_us, cold_start, memory_peak_bytes, completed_at)
+           output, error_type, error, logs, logs_truncated, duration_us, cold_start, memory_peak_bytes, completed_at, created_by)
 WHERE NOT EXISTS (SELECT FROM executor.deleted_functions deleted WHERE deleted.function_id = run.function_id)
 ON CONFLICT (id) DO UPDATE
 SET status = excluded.status, output = excluded.output, error_type = excluded.error_type, error = excluded.error, logs = excluded.logs,
@@ -25,13 +25,13 @@ WHERE executions.id = refused.id AND executions.executor_id = refused.executor_i
 
 -- find_execution --  one run
 SELECT id, function_id, function_name, function_version, status, input, output, error_type, error, logs, logs_truncated, duration_us,
-       queue_us, cold_start, memory_peak_bytes, request_id, created_at, started_at, completed_at
+       queue_us, cold_start, memory_peak_bytes, request_id, created_at, started_at, completed_at, created_by
 FROM executor.executions
 WHERE id = $1;
 
 -- list_executions --  runs of a function older than a key, newest first, as many as fit into a size, but one at least
 SELECT id, function_id, function_name, function_version, status, input, output, error_type, error, logs, logs_truncated, duration_us,
-       queue_us, cold_start, memory_peak_bytes, request_id, created_at, started_at, completed_at
+       queue_us, cold_start, memory_peak_bytes, request_id, created_at, started_at, completed_at, created_by
 FROM executor.executions
 WHERE id IN (
     SELECT candidate.id

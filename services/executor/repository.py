@@ -144,6 +144,7 @@ def _row(executor_id: UUID, run: Execution) -> tuple[object, ...]:
         run.cold_start,
         run.memory_peak_bytes,
         run.completed_at,
+        run.created_by,
     )
 
 

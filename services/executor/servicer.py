@@ -114,6 +114,7 @@ def execution_to_proto(execution: Execution, form: "pb.PayloadForm | int") -> pb
         created_at=_time(execution.created_at),
         started_at=_time(execution.started_at),
         completed_at=_time(execution.completed_at),
+        created_by=execution.created_by,
         **_payloads(execution, form),
     )
     if execution.error:

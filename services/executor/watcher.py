@@ -135,6 +135,8 @@ def function_from_proto(told: pb.WatchedFunction) -> CatalogFunction:
             max_log_bytes=told.limits.max_log_bytes,
         ),
         max_concurrency=told.limits.max_concurrency,
+        allowed_users=frozenset(told.allowed_users),
+        allowed_groups=frozenset(told.allowed_groups),
     )
 
 

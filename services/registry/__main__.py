@@ -5,6 +5,7 @@ from pathlib import Path
 
 from kiln.registry.v1 import registry_pb2_grpc as grpc
 
+from libs.common.access.principal import caller
 from libs.common.migrate import install_queues, migrate
 from libs.common.postgres import Listener, open_database
 from libs.common.queue import COMPILATION_JOBS, COMPILATION_RESULTS, Queue, wakeups
@@ -32,7 +33,7 @@ async def main() -> None:
 
         repository = FunctionRepository(database)
         code_policy = CodePolicy(settings.registry_max_source_bytes, settings.registry_max_wasm_bytes)
-        functions = Functions(repository, limits_policy(settings), code_policy)
+        functions = Functions(repository, limits_policy(settings), code_policy, caller)
         watch = Watch(repository, Listener(url, CHANGES_CHANNEL))
         sweeper = Sweeper(
             repository,

@@ -1,16 +1,18 @@
 """Functions and versions: what may happen to them, and in which order."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, Protocol
 from uuid import UUID
 
+from libs.common.access.principal import Principal, can_access_function
 from libs.common.errors import Aborted, AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from libs.common.ids import parse_uuid, uuid7
 from libs.common.pages import Listing, Page, listing
+from services.registry.access import Access, AccessPatch
 from services.registry.code import Code, CodePatch, CodePolicy
 from services.registry.languages import Language, check_available
 from services.registry.limits import Limits, LimitsPatch, LimitsPolicy
@@ -30,6 +32,7 @@ class Function:
         promote_above: Only a version above this number takes over by itself.
         revision: Rises with every change that executors must know of.
         edition: Counts updates and rollbacks.
+        created_by: Id of a user; empty where it is older than users.
     """
 
     id: UUID
@@ -48,6 +51,8 @@ class Function:
     status: str
     compile_error: str
     diagnostics: Sequence[Mapping[str, Any]]
+    access: Access
+    created_by: str
 
     @property
     def etag(self) -> str:
@@ -76,6 +81,7 @@ class Version:
     created_at: datetime
     started_at: datetime | None
     completed_at: datetime | None
+    created_by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,7 @@ class NewFunction:
     description: str
     code: CodePatch
     limits: LimitsPatch
+    access: AccessPatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +103,7 @@ class FunctionPatch:
     code: CodePatch
     limits: LimitsPatch
     etag: str
+    access: AccessPatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +129,7 @@ class Reference:
 class Store(Protocol):
     """What the domain asks of storage inside one transaction."""
 
-    async def insert_function(self, identity: UUID, new: NewFunction, limits: Limits) -> bool: ...
+    async def insert_function(self, identity: UUID, new: NewFunction, limits: Limits, access: Access, created_by: str) -> bool: ...
     async def lock_function(self, reference: Reference) -> Function | None: ...
     async def update_function(self, function: Function) -> None: ...
     async def touch_function(self, identity: UUID) -> None: ...
@@ -129,7 +137,7 @@ class Store(Protocol):
     async def delete_function(self, identity: UUID) -> int: ...
     async def find_version(self, identity: UUID, version: int) -> Version | None: ...
     async def find_code(self, identity: UUID, version: int) -> Code: ...
-    async def insert_version(self, identity: UUID, version: int, code: Code) -> None: ...
+    async def insert_version(self, identity: UUID, version: int, code: Code, created_by: str) -> None: ...
     async def reset_version(self, identity: UUID, version: int) -> int | None: ...
     async def send_job(self, identity: UUID, version: int, build: int, code: Code) -> None: ...
     async def find_language(self, identity: str) -> Language | None: ...
@@ -143,7 +151,7 @@ class Repository(Protocol):
 
     def transaction(self) -> AbstractAsyncContextManager[Store]: ...
     async def find_function(self, reference: Reference) -> Function | None: ...
-    async def list_functions(self, before: UUID | None, most: int) -> Sequence[Function]: ...
+    async def list_functions(self, before: UUID | None, most: int, viewer: Principal) -> Sequence[Function]: ...
     async def find_version(self, identity: UUID, version: int) -> Version | None: ...
     async def list_versions(self, identity: UUID, below: int | None, most: int) -> Sequence[Version]: ...
 
@@ -151,11 +159,19 @@ class Repository(Protocol):
 class Functions:
     """The functions of one installation.
 
-    Every change is one transaction: rows, the job and the announcement to watchers live or die together.
+    Every change is one transaction: rows, the job and the announcement to watchers live or die together. What the caller may not access is
+    not there.
+
+    Args:
+        repository: Where they are kept.
+        limits: Defaults and ceilings.
+        code: What code is taken.
+        caller: Who makes the call that is being served.
     """
 
-    def __init__(self, repository: Repository, limits: LimitsPolicy, code: CodePolicy) -> None:
+    def __init__(self, repository: Repository, limits: LimitsPolicy, code: CodePolicy, caller: Callable[[], Principal]) -> None:
         self._repository = repository
+        self._caller = caller
         self._limits = limits
         self._code = code
 
@@ -172,13 +188,14 @@ class Functions:
         self._code.check(new.code)
         code = new.code.complete()
         limits = self._limits.complete(new.limits)
+        access = new.access.applied(Access())
         identity = uuid7()
         async with self._repository.transaction() as store:
-            if not await store.insert_function(identity, new, limits):
+            if not await store.insert_function(identity, new, limits, access, self._caller().id):
                 raise AlreadyExists(f"a function named {new.name} exists; choose another name or update that one", reason="NAME_TAKEN")
             await self._add_version(store, identity, 1, code)
             await store.announce(identity)
-            return _found(await store.lock_function(Reference(identity, "")), new.name)
+            return self._found(await store.lock_function(Reference(identity, "")), new.name)
 
     async def get(self, reference: str) -> Function:
         """One function.
@@ -186,12 +203,12 @@ class Functions:
         Raises:
             NotFound: there is none.
         """
-        return _found(await self._repository.find_function(Reference.of(reference)), reference)
+        return self._found(await self._repository.find_function(Reference.of(reference)), reference)
 
     async def list(self, page: Page) -> Listing[Function]:
         """Functions, newest first."""
         before = page.key(parse_uuid)
-        return listing(page, await self._repository.list_functions(before, page.size + 1), lambda one: str(one.id))
+        return listing(page, await self._repository.list_functions(before, page.size + 1, self._caller()), lambda one: str(one.id))
 
     async def update(self, reference: str, patch: FunctionPatch) -> Function:
         """Changes a function; a new source, module or language makes a version.
@@ -206,7 +223,7 @@ class Functions:
             check_description(patch.description)
         self._code.check(patch.code)
         async with self._repository.transaction() as store:
-            function = _found(await store.lock_function(Reference.of(reference)), reference)
+            function = self._found(await store.lock_function(Reference.of(reference)), reference)
             check_etag(function, patch.etag)
             code = await self._new_code(store, function, patch.code)
             await store.update_function(
@@ -214,6 +231,7 @@ class Functions:
                     function,
                     description=function.description if patch.description is None else patch.description,
                     limits=self._limits.patch(function.limits, patch.limits),
+                    access=patch.access.applied(function.access),
                     latest_version=function.latest_version + (code is not None),
                 )
             )
@@ -221,7 +239,7 @@ class Functions:
                 await self._supersede_waiting_builds(store, function.id)
                 await self._add_version(store, function.id, function.latest_version + 1, code)
             await store.announce(function.id)
-            return _found(await store.lock_function(Reference(function.id, "")), reference)
+            return self._found(await store.lock_function(Reference(function.id, "")), reference)
 
     async def delete(self, reference: str) -> tuple[UUID, int]:
         """Deletes a function; answers with its id and the revision that tells of it.
@@ -230,7 +248,7 @@ class Functions:
             NotFound: there is no such function.
         """
         async with self._repository.transaction() as store:
-            function = _found(await store.lock_function(Reference.of(reference)), reference)
+            function = self._found(await store.lock_function(Reference.of(reference)), reference)
             await self._supersede_waiting_builds(store, function.id)
             revision = await store.delete_function(function.id)
             await store.announce(function.id)
@@ -246,13 +264,13 @@ class Functions:
         """
         check_version(version)
         async with self._repository.transaction() as store:
-            function = _found(await store.lock_function(Reference.of(reference)), reference)
+            function = self._found(await store.lock_function(Reference.of(reference)), reference)
             target = _found_version(await store.find_version(function.id, version), version)
             if target.status != "READY":
                 raise FailedPrecondition(f"version {version} is {target.status}; only READY ones serve", reason="VERSION_NOT_READY")
             await store.roll_back_function(function.id, version)
             await store.announce(function.id)
-            return _found(await store.lock_function(Reference(function.id, "")), reference)
+            return self._found(await store.lock_function(Reference(function.id, "")), reference)
 
     async def build_again(self, reference: str, version: int) -> Version:
         """Queues another build of a FAILED version.
@@ -264,7 +282,7 @@ class Functions:
         """
         check_version(version)
         async with self._repository.transaction() as store:
-            function = _found(await store.lock_function(Reference.of(reference)), reference)
+            function = self._found(await store.lock_function(Reference.of(reference)), reference)
             target = _found_version(await store.find_version(function.id, version), version)
             build = await store.reset_version(function.id, version)
             if build is None:
@@ -297,6 +315,12 @@ class Functions:
         rows = await self._repository.list_versions(function.id, below, page.size + 1)
         return await self.get(str(function.id)), listing(page, rows, lambda one: str(one.version))
 
+    def _found(self, function: Function | None, reference: str) -> Function:
+        """A function that is there for the caller."""
+        if function is None or not can_access_function(self._caller(), str(function.id), function.access):
+            raise unknown_function(reference)
+        return function
+
     @staticmethod
     async def _new_code(store: Store, function: Function, patch: CodePatch) -> Code | None:
         """The code of the version that a patch makes; None when it makes none."""
@@ -307,7 +331,7 @@ class Functions:
         return None if new == old and function.status == "READY" else new
 
     async def _add_version(self, store: Store, identity: UUID, version: int, code: Code) -> None:
-        await store.insert_version(identity, version, code)
+        await store.insert_version(identity, version, code, self._caller().id)
         await self._queue_build(store, identity, version, 1, code)
 
     @staticmethod
@@ -358,12 +382,6 @@ def unknown_function(reference: str) -> NotFound:
 def _version_number(text: str) -> int | None:
     number = int(text)
     return number if 0 < number <= MAX_VERSION else None
-
-
-def _found(function: Function | None, reference: str) -> Function:
-    if function is None:
-        raise unknown_function(reference)
-    return function
 
 
 def _found_version(version: Version | None, number: int) -> Version:

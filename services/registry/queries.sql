@@ -1,14 +1,15 @@
 -- insert_function --  a new function, unless its name is taken
 INSERT INTO registry.functions (
-    id, name, description, latest_version, timeout_ms, memory_mb, max_output_bytes, max_log_bytes, max_concurrency, revision
+    id, name, description, latest_version, timeout_ms, memory_mb, max_output_bytes, max_log_bytes, max_concurrency, allowed_users,
+    allowed_groups, created_by, revision
 )
-VALUES ($1, $2, $3, 1, $4, $5, $6, $7, $8, nextval('registry.revisions'))
+VALUES ($1, $2, $3, 1, $4, $5, $6, $7, $8, $9, $10, $11, nextval('registry.revisions'))
 ON CONFLICT (name) WHERE deleted_at IS NULL DO NOTHING
 RETURNING id;
 
 -- find_function --  one function by id or name, with its latest version
 SELECT f.id, f.name, f.description, f.latest_version, f.live_version, f.promote_above, f.timeout_ms, f.memory_mb, f.max_output_bytes,
-       f.max_log_bytes, f.max_concurrency, f.revision, f.edition, f.created_at, f.updated_at,
+       f.max_log_bytes, f.max_concurrency, f.allowed_users, f.allowed_groups, f.created_by, f.revision, f.edition, f.created_at, f.updated_at,
        v.language, v.source, v.status, v.compile_error, v.diagnostics
 FROM registry.functions f
 JOIN registry.versions v ON v.function_id = f.id AND v.version = f.latest_version
@@ -17,20 +18,22 @@ WHERE f.deleted_at IS NULL AND (f.id = $1::uuid OR f.name = $2::text);
 -- lock_function --  holds one function against other changes until the transaction ends
 SELECT id FROM registry.functions WHERE deleted_at IS NULL AND (id = $1::uuid OR name = $2::text) FOR UPDATE;
 
--- list_functions --  functions older than a key, newest first, without sources
+-- list_functions --  functions older than a key that a viewer may access, newest first, without sources
 SELECT f.id, f.name, f.description, f.latest_version, f.live_version, f.promote_above, f.timeout_ms, f.memory_mb, f.max_output_bytes,
-       f.max_log_bytes, f.max_concurrency, f.revision, f.edition, f.created_at, f.updated_at,
+       f.max_log_bytes, f.max_concurrency, f.allowed_users, f.allowed_groups, f.created_by, f.revision, f.edition, f.created_at, f.updated_at,
        v.language, NULL::text AS source, v.status, v.compile_error, '[]'::jsonb AS diagnostics
 FROM registry.functions f
 JOIN registry.versions v ON v.function_id = f.id AND v.version = f.latest_version
 WHERE f.deleted_at IS NULL AND ($1::uuid IS NULL OR f.id < $1)
+  AND ($3::boolean OR f.allowed_users = '{}' AND f.allowed_groups = '{}' OR $4::text = ANY (f.allowed_users) OR f.allowed_groups && $5::text[])
+  AND ($6::text[] = '{}' OR f.id::text = ANY ($6))
 ORDER BY f.id DESC
 LIMIT $2;
 
--- update_function --  new description, limits and latest number
+-- update_function --  new description, limits, access and latest number
 UPDATE registry.functions
 SET description = $2, timeout_ms = $3, memory_mb = $4, max_output_bytes = $5, max_log_bytes = $6, max_concurrency = $7,
-    latest_version = $8, edition = edition + 1, revision = nextval('registry.revisions'), updated_at = now()
+    latest_version = $8, allowed_users = $9, allowed_groups = $10, edition = edition + 1, revision = nextval('registry.revisions'), updated_at = now()
 WHERE id = $1;
 
 -- touch_function --  the outcome of one of its versions changed
@@ -53,20 +56,20 @@ WHERE id = $1
 RETURNING revision;
 
 -- insert_version --  the next version of a function
-INSERT INTO registry.versions (function_id, version, language, source, wasm, status) VALUES ($1, $2, $3, $4, $5, 'PENDING');
+INSERT INTO registry.versions (function_id, version, language, source, wasm, created_by, status) VALUES ($1, $2, $3, $4, $5, $6, 'PENDING');
 
 -- find_code --  what one version is made from
 SELECT language, source, wasm FROM registry.versions WHERE function_id = $1 AND version = $2;
 
 -- find_version --  one version, with its source but not its module
 SELECT function_id, version, language, source, status, build, failure_reason, compile_error, diagnostics, artifact_digest, artifact_bytes,
-       abi, queue_ms, build_ms, created_at, started_at, completed_at
+       abi, queue_ms, build_ms, created_at, started_at, completed_at, created_by
 FROM registry.versions
 WHERE function_id = $1 AND version = $2;
 
 -- list_versions --  versions below a number, highest first, without sources
 SELECT function_id, version, language, NULL::text AS source, status, build, failure_reason, compile_error, '[]'::jsonb AS diagnostics,
-       artifact_digest, artifact_bytes, abi, queue_ms, build_ms, created_at, started_at, completed_at
+       artifact_digest, artifact_bytes, abi, queue_ms, build_ms, created_at, started_at, completed_at, created_by
 FROM registry.versions
 WHERE function_id = $1 AND ($2::integer IS NULL OR version < $2)
 ORDER BY version DESC
@@ -137,7 +140,7 @@ FOR UPDATE OF v SKIP LOCKED;
 
 -- watched_functions --  what executors know of functions: all of them, or one
 SELECT f.id, f.name, f.revision, f.deleted_at IS NOT NULL AS deleted, f.timeout_ms, f.memory_mb, f.max_output_bytes, f.max_log_bytes,
-       f.max_concurrency, f.live_version, v.artifact_digest, v.abi
+       f.max_concurrency, f.allowed_users, f.allowed_groups, f.live_version, v.artifact_digest, v.abi
 FROM registry.functions f
 LEFT JOIN registry.versions v ON v.function_id = f.id AND v.version = f.live_version
 WHERE $1::uuid IS NULL OR f.id = $1;

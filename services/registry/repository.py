@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
+from libs.common.access.principal import Principal, Role
 from libs.common.postgres import Database, Row, Transaction
 from libs.common.queries import Queries
 from libs.common.queue import COMPILATION_JOBS, Queue
+from services.registry.access import Access
 from services.registry.code import Code
 from services.registry.functions import Function, NewFunction, Reference, Version
 from services.registry.languages import Language
@@ -32,6 +34,7 @@ class WatchedFunction:
     live_version: int | None
     artifact_digest: str | None
     abi: str | None
+    access: Access
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +53,17 @@ class FunctionStore:
         self.transaction = transaction
         self._jobs = jobs
 
-    async def insert_function(self, identity: UUID, new: NewFunction, limits: Limits) -> bool:
-        row = await self.transaction.fetchrow(QUERIES.insert_function, identity, new.name, new.description, *_columns(limits))
+    async def insert_function(self, identity: UUID, new: NewFunction, limits: Limits, access: Access, created_by: str) -> bool:
+        row = await self.transaction.fetchrow(
+            QUERIES.insert_function,
+            identity,
+            new.name,
+            new.description,
+            *_columns(limits),
+            access.allowed_users,
+            access.allowed_groups,
+            created_by,
+        )
         return row is not None
 
     async def lock_function(self, reference: Reference) -> Function | None:
@@ -63,7 +75,13 @@ class FunctionStore:
 
     async def update_function(self, function: Function) -> None:
         await self.transaction.execute(
-            QUERIES.update_function, function.id, function.description, *_columns(function.limits), function.latest_version
+            QUERIES.update_function,
+            function.id,
+            function.description,
+            *_columns(function.limits),
+            function.latest_version,
+            function.access.allowed_users,
+            function.access.allowed_groups,
         )
 
     async def touch_function(self, identity: UUID) -> None:
@@ -87,8 +105,8 @@ class FunctionStore:
         (row,) = await self.transaction.fetch(QUERIES.find_code, identity, version)
         return Code(row["language"], row["source"], row["wasm"])
 
-    async def insert_version(self, identity: UUID, version: int, code: Code) -> None:
-        await self.transaction.execute(QUERIES.insert_version, identity, version, code.language, code.source, code.wasm)
+    async def insert_version(self, identity: UUID, version: int, code: Code, created_by: str) -> None:
+        await self.transaction.execute(QUERIES.insert_version, identity, version, code.language, code.source, code.wasm, created_by)
 
     async def reset_version(self, identity: UUID, version: int) -> int | None:
         build: int | None = await self.transaction.fetchval(QUERIES.reset_version, identity, version)
@@ -172,8 +190,10 @@ class FunctionRepository:
         row = await self.database.fetchrow(QUERIES.find_function, reference.id, reference.name)
         return _function(row) if row else None
 
-    async def list_functions(self, before: UUID | None, most: int) -> Sequence[Function]:
-        return [_function(row) for row in await self.database.fetch(QUERIES.list_functions, before, most)]
+    async def list_functions(self, before: UUID | None, most: int, viewer: Principal) -> Sequence[Function]:
+        sees_all, groups, only = viewer.role is not Role.DEV, list(viewer.groups), list(viewer.functions)
+        rows = await self.database.fetch(QUERIES.list_functions, before, most, sees_all, viewer.id, groups, only)
+        return [_function(row) for row in rows]
 
     async def find_version(self, identity: UUID, version: int) -> Version | None:
         row = await self.database.fetchrow(QUERIES.find_version, identity, version)
@@ -184,7 +204,7 @@ class FunctionRepository:
 
     async def watched_functions(self, identity: UUID | None = None) -> Sequence[WatchedFunction]:
         rows = await self.database.fetch(QUERIES.watched_functions, identity)
-        return [_row_as(WatchedFunction, row, limits=_limits(row)) for row in rows]
+        return [_row_as(WatchedFunction, row, limits=_limits(row), access=_access(row)) for row in rows]
 
     async def purge_versions(self) -> int:
         return await self.database.execute(QUERIES.purge_versions)
@@ -201,12 +221,16 @@ def _limits(row: Row) -> Limits:
     return Limits(**{field.name: row[field.name] for field in fields(Limits)})
 
 
+def _access(row: Row) -> Access:
+    return Access(row["allowed_users"], row["allowed_groups"])
+
+
 def _row_as(kind: Any, row: Row, **more: Any) -> Any:
     return kind(**{field.name: row[field.name] for field in fields(kind) if field.name not in more}, **more)
 
 
 def _function(row: Row) -> Function:
-    function: Function = _row_as(Function, row, limits=_limits(row))
+    function: Function = _row_as(Function, row, limits=_limits(row), access=_access(row))
     return function
 
 

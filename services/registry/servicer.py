@@ -11,8 +11,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from kiln.registry.v1 import registry_pb2 as pb
 from kiln.registry.v1 import registry_pb2_grpc
 
+from libs.common.access.principal import Principal, Role, set_caller
+from libs.common.errors import InvalidArgument
 from libs.common.ids import parse_uuid
 from libs.common.pages import page_of
+from services.registry.access import AccessPatch
 from services.registry.code import CodePatch
 from services.registry.functions import Function, FunctionPatch, Functions, NewFunction, Version
 from services.registry.limits import Limits, LimitsPatch
@@ -30,7 +33,8 @@ class RegistryServicer(registry_pb2_grpc.RegistryServicer):
 
     async def CreateFunction(self, request: pb.CreateFunctionRequest, context: Any) -> pb.Function:
         code = CodePatch(request.language, _given(request, "source"), _given(request, "wasm"))
-        new = NewFunction(request.name, request.description, code, _patch(request.limits))
+        access = AccessPatch(request.allowed_users, request.allowed_groups)
+        new = NewFunction(request.name, request.description, code, _patch(request.limits), access)
         return function_to_proto(await self._functions.create(new))
 
     async def ListFunctions(self, request: pb.ListFunctionsRequest, context: Any) -> pb.ListFunctionsResponse:
@@ -43,7 +47,8 @@ class RegistryServicer(registry_pb2_grpc.RegistryServicer):
 
     async def UpdateFunction(self, request: pb.UpdateFunctionRequest, context: Any) -> pb.Function:
         code = CodePatch(_given(request, "language"), _given(request, "source"), _given(request, "wasm"))
-        patch = FunctionPatch(_given(request, "description"), code, _patch(request.limits), request.etag)
+        access = AccessPatch(_given_texts(request, "allowed_users"), _given_texts(request, "allowed_groups"))
+        patch = FunctionPatch(_given(request, "description"), code, _patch(request.limits), request.etag, access)
         return await self._settled(await self._functions.update(request.id, patch))
 
     async def DeleteFunction(self, request: pb.DeleteFunctionRequest, context: Any) -> empty_pb2.Empty:
@@ -94,6 +99,8 @@ class RegistryInternalServicer(registry_pb2_grpc.RegistryInternalServicer):
             listening.cancel()
 
     async def ResolveVersion(self, request: pb.ResolveVersionRequest, context: Any) -> pb.ResolveVersionResponse:
+        if request.HasField("viewer"):
+            set_caller(_viewer(request.viewer))
         function, version = await self._resolver.resolve(request.id, _given(request, "version"))
         runnable = pb.RunnableVersion(version=version.version, artifact_digest=version.artifact_digest or "", abi=version.abi or "")
         return pb.ResolveVersionResponse(function=watched_to_proto(function), version=runnable)
@@ -122,6 +129,9 @@ def function_to_proto(function: Function) -> pb.Function:
         created_at=_time(function.created_at),
         updated_at=_time(function.updated_at),
         etag=function.etag,
+        allowed_users=function.access.allowed_users,
+        allowed_groups=function.access.allowed_groups,
+        created_by=function.created_by,
     )
 
 
@@ -144,6 +154,7 @@ def version_to_proto(version: Version) -> pb.Version:
         created_at=_time(version.created_at),
         started_at=_time(version.started_at),
         completed_at=_time(version.completed_at),
+        created_by=version.created_by,
     )
 
 
@@ -159,6 +170,8 @@ def watched_to_proto(function: WatchedFunction) -> pb.WatchedFunction:
         deleted=function.deleted,
         live=live,
         limits=_limits(function.limits),
+        allowed_users=function.access.allowed_users,
+        allowed_groups=function.access.allowed_groups,
     )
 
 
@@ -176,9 +189,29 @@ def _limits(limits: Limits) -> pb.Limits:
     )
 
 
+def _viewer(viewer: pb.Viewer) -> Principal:
+    """For whom a service asks, as far as access goes."""
+    role = Role.ADMIN if viewer.is_admin else Role.DEV
+    return Principal(viewer.id, "", role, frozenset(viewer.groups), functions=frozenset(viewer.functions))
+
+
 def _given(request: Message, field: str) -> Any:
     """The value of an optional field, or None."""
     return getattr(request, field) if request.HasField(field) else None
+
+
+def _given_texts(request: Message, field: str) -> list[str] | None:
+    """The texts of a list that may be absent.
+
+    Raises:
+        InvalidArgument: it holds something else.
+    """
+    values = _given(request, field)
+    if values is None:
+        return None
+    if not all(isinstance(value, str) for value in values):
+        raise InvalidArgument.of(field, "must be a list of texts")
+    return list(values)
 
 
 def _patch(limits: pb.Limits) -> LimitsPatch:

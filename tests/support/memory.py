@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from libs.common.access.principal import Principal, can_access_function
+from services.registry.access import Access
 from services.registry.code import Code
 from services.registry.functions import Function, NewFunction, Reference, Version
 from services.registry.languages import Language
@@ -36,6 +38,8 @@ class _Row:
     revision: int
     created_at: datetime
     updated_at: datetime
+    access: Access
+    created_by: str
     live_version: int | None = None
     promote_above: int = 0
     edition: int = 1
@@ -93,6 +97,8 @@ class _State:
             status=latest.status,
             compile_error=latest.compile_error,
             diagnostics=latest.diagnostics,
+            access=row.access,
+            created_by=row.created_by,
         )
 
 
@@ -102,11 +108,13 @@ class MemoryStore:
     def __init__(self, state: _State) -> None:
         self._state = state
 
-    async def insert_function(self, identity: UUID, new: NewFunction, limits: Limits) -> bool:
+    async def insert_function(self, identity: UUID, new: NewFunction, limits: Limits, access: Access, created_by: str) -> bool:
         if any(row.name == new.name for row in self._state.functions.values()):
             return False
         now = _now()
-        self._state.functions[identity] = _Row(identity, new.name, new.description, 1, limits, self._next_revision(), now, now)
+        self._state.functions[identity] = _Row(
+            identity, new.name, new.description, 1, limits, self._next_revision(), now, now, access, created_by
+        )
         return True
 
     async def lock_function(self, reference: Reference) -> Function | None:
@@ -118,6 +126,7 @@ class MemoryStore:
             function.id,
             description=function.description,
             limits=function.limits,
+            access=function.access,
             latest_version=function.latest_version,
             edition=row.edition + 1,
         )
@@ -145,7 +154,7 @@ class MemoryStore:
     async def find_code(self, identity: UUID, version: int) -> Code:
         return self._state.codes[identity, version]
 
-    async def insert_version(self, identity: UUID, version: int, code: Code) -> None:
+    async def insert_version(self, identity: UUID, version: int, code: Code, created_by: str) -> None:
         self._state.codes[identity, version] = code
         self._state.versions[identity, version] = Version(
             function_id=identity,
@@ -165,6 +174,7 @@ class MemoryStore:
             created_at=_now(),
             started_at=None,
             completed_at=None,
+            created_by=created_by,
         )
 
     async def reset_version(self, identity: UUID, version: int) -> int | None:
@@ -285,9 +295,10 @@ class MemoryRepository:
     async def find_function(self, reference: Reference) -> Function | None:
         return self._state.find(reference)
 
-    async def list_functions(self, before: UUID | None, most: int) -> Sequence[Function]:
+    async def list_functions(self, before: UUID | None, most: int, viewer: Principal) -> Sequence[Function]:
         rows = sorted(self._state.functions.values(), key=lambda row: row.id, reverse=True)
-        found = [self._state.function(row) for row in rows if before is None or row.id < before]
+        seen = [row for row in rows if can_access_function(viewer, str(row.id), row.access)]
+        found = [self._state.function(row) for row in seen if before is None or row.id < before]
         return [replace(one, source=None, diagnostics=[]) for one in found[:most]]
 
     async def find_version(self, identity: UUID, version: int) -> Version | None:

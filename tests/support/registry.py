@@ -9,11 +9,13 @@ import asyncpg
 
 from libs.common.postgres import open_database
 from libs.common.queue import COMPILATION_JOBS, Queue
+from services.registry.access import AccessPatch
 from services.registry.code import CodePatch, CodePolicy
 from services.registry.functions import Function, FunctionPatch, Functions, NewFunction
 from services.registry.limits import Limits, LimitsPatch, LimitsPolicy
 from services.registry.repository import CHANGES_CHANNEL, FunctionRepository
 from services.registry.results import apply
+from tests.support.callers import ADMIN
 from tests.support.memory import MemoryRepository
 
 POLICY: Final = LimitsPolicy(
@@ -90,12 +92,13 @@ class PostgresBroker:
 
 
 class World:
-    """The domain, its storage, and the words of the compiler."""
+    """The domain, its storage, and the words of the compiler. What is done is done by `caller`."""
 
     def __init__(self, repository: MemoryRepository | FunctionRepository, broker: Broker) -> None:
+        self.caller = ADMIN
         self.repository = repository
         self.broker = broker
-        self.functions = Functions(repository, POLICY, CodePolicy(MAX_SOURCE_BYTES, MAX_WASM_BYTES))
+        self.functions = Functions(repository, POLICY, CodePolicy(MAX_SOURCE_BYTES, MAX_WASM_BYTES), lambda: self.caller)
 
     async def create(self, name: str = "greet", source: str | None = "one", **more: Any) -> Function:
         """A new function."""
@@ -139,14 +142,14 @@ def new_function(
     name: str = "greet", source: str | None = "one", *, language: str = "assemblyscript", wasm: bytes | None = None, **more: Any
 ) -> NewFunction:
     """What a caller wants to create."""
-    fields: dict[str, Any] = {"description": "", "limits": LimitsPatch(), **more}
+    fields: dict[str, Any] = {"description": "", "limits": LimitsPatch(), "access": AccessPatch(), **more}
     return NewFunction(name=name, code=CodePatch(language, source, wasm), **fields)
 
 
 def patch(*, language: str | None = None, source: str | None = None, wasm: bytes | None = None, **fields: Any) -> FunctionPatch:
     """What a caller wants to change."""
     code = CodePatch(language, source, wasm)
-    return FunctionPatch(**{"description": None, "code": code, "limits": LimitsPatch(), "etag": "", **fields})
+    return FunctionPatch(**{"description": None, "code": code, "limits": LimitsPatch(), "access": AccessPatch(), "etag": "", **fields})
 
 
 def started(identity: UUID, version: int, build: int = 1) -> dict[str, Any]:

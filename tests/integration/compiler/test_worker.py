@@ -18,9 +18,11 @@ from kiln.compiler.v1 import compiler_pb2 as pb
 from kiln.compiler.v1 import compiler_pb2_grpc
 
 from libs.common.abi import ASSEMBLYSCRIPT
+from libs.common.access.guard import OpenGuard
 from libs.common.channel import open_channel
 from libs.common.errors import InvalidArgument, NotFound
 from libs.common.ids import uuid7
+from libs.common.interceptors import ServerInterceptor
 from libs.common.postgres import Database, open_database
 from libs.common.queue import COMPILATION_JOBS, COMPILATION_RESULTS, Queue, wakeups
 from libs.common.server import start_server
@@ -695,9 +697,9 @@ def _suspend_compilers(service: psutil.Process) -> None:
 async def serving(database: Database) -> AsyncIterator["compiler_pb2_grpc.CompilerInternalAsyncStub"]:
     address = f"127.0.0.1:{free_ports(1)[0]}"
     register = partial(compiler_pb2_grpc.add_CompilerInternalServicer_to_server, CompilerInternalServicer(ArtifactRepository(database)))
-    server = await start_server(address, [register], services=[], max_concurrent=10)
+    server = await start_server(address, [register], services=[], around=ServerInterceptor(OpenGuard(), max_concurrent=10))
     try:
-        async with open_channel(address) as channel:
+        async with open_channel(address, None) as channel:
             yield compiler_pb2_grpc.CompilerInternalStub(channel)
     finally:
         await server.stop(0)

@@ -119,7 +119,7 @@ async def running(home: Path, url: str, address: str, **more: str) -> AsyncItera
     # In a thread, since what it connects to may be served by this loop.
     process = await asyncio.to_thread(starting.__enter__)
     try:
-        async with open_channel(own) as channel:
+        async with open_channel(own, None) as channel:
             yield Executor(executor_pb2_grpc.ExecutorStub(channel), process)
     finally:
         await asyncio.to_thread(starting.__exit__, None, None, None)

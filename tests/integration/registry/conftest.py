@@ -89,7 +89,7 @@ class Running:
 async def running_registry(url: str, log: Path, **settings: str) -> AsyncIterator[Running]:
     """A registry on a database while the block runs."""
     with running_service("registry", log, KILN_DATABASE_URL=url, **{**SETTINGS, **settings}) as address:
-        async with open_channel(address) as channel, open_database(url, name="test") as database:
+        async with open_channel(address, None) as channel, open_database(url, name="test") as database:
             stubs = registry_pb2_grpc.RegistryStub(channel), registry_pb2_grpc.RegistryInternalStub(channel)
             yield Running(address, *stubs, database, url)
 

@@ -354,7 +354,7 @@ async def test_a_version_is_resolved_by_id_or_name_and_number(running: Running) 
     function = await ready_function(running, "resolved")
     await running.update("resolved", source="two")
 
-    async def resolve(reference: str, **version: int) -> pb.ResolveVersionResponse:
+    async def resolve(reference: str, **version: Any) -> pb.ResolveVersionResponse:
         answer: pb.ResolveVersionResponse = await running.internal.ResolveVersion(pb.ResolveVersionRequest(id=reference, **version))
         return answer
 

@@ -10,6 +10,7 @@ from uuid import UUID
 import asyncpg
 from msgspec import structs
 
+from libs.common.access.principal import Principal, can_access_function
 from libs.common.errors import NotFound, Unavailable
 from services.executor.catalog import CatalogFunction, Runnable
 from services.executor.execution import Execution, Status
@@ -222,15 +223,15 @@ class FakeRegistry:
         self.functions = list(functions)
         self.asked: list[tuple[str, int | None]] = []
 
-    async def resolve(self, reference: str, version: int | None) -> tuple[CatalogFunction, Runnable]:
+    async def resolve(self, reference: str, version: int | None, viewer: Principal) -> tuple[CatalogFunction, Runnable]:
         self.asked.append((reference, version))
         for one in self.functions:
-            if one.live and reference in (one.name, str(one.id)):
+            if one.live and reference in (one.name, str(one.id)) and can_access_function(viewer, str(one.id), one):
                 return one, replace(one.live, version=version or one.live.version)
         raise NotFound(f"there is no function {reference!r}", reason="FUNCTION_NOT_FOUND")
 
-    async def find_id(self, reference: str) -> UUID:
-        return (await self.resolve(reference, None))[0].id
+    async def find_id(self, reference: str, viewer: Principal) -> UUID:
+        return (await self.resolve(reference, None, viewer))[0].id
 
 
 def not_prepared(times: int) -> Callable[[Call], Awaitable[Outcome]]:

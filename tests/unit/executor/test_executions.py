@@ -34,8 +34,9 @@ from services.executor.modules import Modules
 from services.executor.recorder import Recorder, room_for_end
 from services.executor.repository import ExecutionRepository, Filter
 from services.executor.sandbox import Call, ErrorType, Exhausted, GuestError, Outcome, Quarantined, Sandbox, StartFailed
+from tests.support.callers import ADMIN, dev
 from tests.support.waiting import until
-from tests.unit.executor.fakes import FakeHistory, FakeModules, FakeRegistry, FakeSandbox, function, not_prepared
+from tests.unit.executor.fakes import ECHO, FakeHistory, FakeModules, FakeRegistry, FakeSandbox, function, not_prepared
 
 MAX_INPUT_BYTES = 1000
 
@@ -48,6 +49,7 @@ class Executor:
 
     def __init__(self, folder: Path, max_journal_bytes: int = 64 << 20) -> None:
         self.history, self.sandbox, self.modules, self.registry = FakeHistory(), FakeSandbox(), FakeModules(), FakeRegistry(function())
+        self.caller = ADMIN
         self.catalog = Catalog()
         self.catalog.put(function())
         self.catalog.complete({function().id})
@@ -67,6 +69,7 @@ class Executor:
             cast(Sandbox, self.sandbox),
             self.recorder,
             cast(ExecutionRepository, self.history),
+            lambda: self.caller,
             max_input_bytes=MAX_INPUT_BYTES,
             most_of_many=2,
         )
@@ -84,6 +87,11 @@ class Executor:
 
     def calling(self, text: bytes = b"1", identity: UUID | None = None, **more: Any) -> "asyncio.Task[Execution]":
         return asyncio.create_task(self.execute(text, identity=identity, **more))
+
+    async def listed(self) -> list[UUID]:
+        """The runs of the function, as its caller lists them."""
+        await self.drained()
+        return [one.id for one in (await self.executions.list("echo", Page(50, None, ""), Filter())).items]
 
     async def running(self, identity: UUID | None = None) -> "asyncio.Task[Execution]":
         """A call whose guest runs until it is let go or cancelled."""
@@ -439,6 +447,31 @@ async def test_nothing_is_answered_before_the_functions_are_known(executor: Exec
             await asking
         assert refusal.value.reason == "STARTING"
     assert executor.registry.asked == []
+
+
+# Who calls
+
+
+async def test_a_function_that_the_caller_may_not_access_is_not_there_in_any_call(executor: Executor) -> None:
+    ann, crew = dev(), str(uuid7())
+    hidden = replace(function(), allowed_users=frozenset({ann.id}), allowed_groups=frozenset({crew}))
+    executor.catalog.put(replace(hidden, revision=2))
+    executor.registry.functions = [hidden]
+    run = await executor.execute()
+
+    for caller in (dev(), dev(groups=frozenset({str(uuid7())})), dev(id=ann.id, functions=frozenset({str(uuid7())}))):
+        executor.caller = caller
+        # By the catalog, and by the registry, which is asked for a version that does not serve.
+        for asking in (executor.execute(), executor.execute(version=7), executor.executions.get(str(run.id)), executor.listed()):
+            with pytest.raises(NotFound):
+                await asking
+    for caller in (ann, dev(groups=frozenset({crew})), dev(id=ann.id, functions=frozenset({str(ECHO)}))):
+        executor.caller = caller
+        assert (await executor.execute()).created_by == caller.id
+        assert (await executor.executions.get(str(run.id))).id == run.id
+        assert run.id in await executor.listed()
+    executor.caller = ADMIN
+    assert (await executor.execute(version=7)).status is Status.COMPLETED
 
 
 # Callers that go away

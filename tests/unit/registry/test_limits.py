@@ -64,7 +64,7 @@ def test_a_limit_above_a_ceiling_that_was_lowered_since_stays_until_it_is_change
 
 
 def test_an_installation_has_the_limits_that_are_promised() -> None:
-    policy = limits_policy(Settings.model_validate({"database_url": "postgresql://localhost"}))
+    policy = limits_policy(Settings.model_validate({"database_url": "postgresql://localhost", "auth": "off"}))
 
     assert policy.defaults == Limits(timeout_ms=5_000, memory_mb=64, max_output_bytes=1 << 20, max_log_bytes=64 << 10, max_concurrency=256)
     assert policy.ceilings == Limits(
@@ -73,7 +73,7 @@ def test_an_installation_has_the_limits_that_are_promised() -> None:
 
 
 def test_a_function_that_sets_no_concurrency_can_keep_an_executor_busy_and_not_fill_it() -> None:
-    url = {"database_url": "postgresql://localhost"}
+    url = {"database_url": "postgresql://localhost", "auth": "off"}
     concurrency = limits_policy(Settings.model_validate(url)).defaults.max_concurrency
     executor = ExecutorSettings.model_validate({**url, "executor_journal_folder": "/journal"})
 

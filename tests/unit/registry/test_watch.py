@@ -12,6 +12,7 @@ import pytest
 
 from libs.common.ids import uuid7
 from libs.common.postgres import Listener
+from services.registry.access import Access
 from services.registry.limits import Limits
 from services.registry.repository import FunctionRepository, WatchedFunction
 from services.registry.watch import ACKNOWLEDGEMENT_SECONDS, Event, Following, SnapshotEnd, Watch
@@ -62,7 +63,7 @@ class Registry:
         changed = (
             replace(before, revision=self._revision, **values)
             if before
-            else WatchedFunction(uuid7(), "greet", self._revision, False, LIMITS, None, None, None)
+            else WatchedFunction(uuid7(), "greet", self._revision, False, LIMITS, None, None, None, Access())
         )
         self.repository.functions[changed.id] = changed
         if told:
