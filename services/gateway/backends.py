@@ -15,6 +15,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from libs.common import channel, request, status
+from libs.common.access.service_tokens import ServiceTokens
 from libs.common.carrier import MAX_CARRIED_BYTES, Answer, Carrier, Metadata
 from libs.common.errors import Unavailable
 from libs.common.ids import uuid7
@@ -42,16 +43,17 @@ class Backend:
     Args:
         name: For people: `registry`.
         address: `host:port`.
+        tokens: What the gateway says that it is; None where nobody asks.
         connect_seconds: How long a call waits for a connection.
     """
 
-    def __init__(self, name: str, address: str, *, connect_seconds: float) -> None:
+    def __init__(self, name: str, address: str, tokens: ServiceTokens | None, *, connect_seconds: float) -> None:
         self.name = name
         self._connect_seconds = connect_seconds
         self._channel = grpc.aio.insecure_channel(address, options=channel.OPTIONS)
         self._health: Any = health_pb2_grpc.HealthStub(self._channel)
         self._unary: dict[str, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {}
-        self._carrier = Carrier(self._channel)
+        self._carrier = Carrier(self._channel, tokens)
 
     async def close(self) -> None:
         """Ends all calls."""
@@ -131,8 +133,8 @@ class Backend:
 class Backends:
     """All services behind the gateway, by name. An async context manager."""
 
-    def __init__(self, addresses: Mapping[str, str], *, connect_seconds: float) -> None:
-        self._backends = {name: Backend(name, address, connect_seconds=connect_seconds) for name, address in addresses.items()}
+    def __init__(self, addresses: Mapping[str, str], tokens: ServiceTokens | None, *, connect_seconds: float) -> None:
+        self._backends = {name: Backend(name, address, tokens, connect_seconds=connect_seconds) for name, address in addresses.items()}
 
     async def __aenter__(self) -> Self:
         return self

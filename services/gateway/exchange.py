@@ -19,12 +19,16 @@ class Request:
         headers: By lower-case name; of several of one name the first.
         variables: Field path → text of the path's variables, decoded.
         body: Whole.
+        method: `GET` and so on.
+        address: Where it came from.
     """
 
     query: bytes
     headers: Mapping[str, str]
     variables: Mapping[str, str]
     body: bytes
+    method: str
+    address: str
 
     def prefers(self, media_type: str) -> bool:
         """Whether the `Accept` header names a type, before any JSON."""

@@ -17,18 +17,31 @@ from google.protobuf.descriptor import MethodDescriptor
 from grpc_health.v1 import health_pb2
 
 from libs.common import errors, request, status
-from libs.common.carrier import Metadata
-from libs.common.interceptors import set_status, shown
+from libs.common.access.guard import AUTHORIZATION
+from libs.common.carrier import Answer, Metadata
+from libs.common.interceptors import address_of, set_status, shown
 from libs.common.logs import logger
 from libs.common.policy import policy_of
 from libs.common.server import Server, start_server
 from services.gateway import descriptors
 from services.gateway.backends import Backend, Backends, StreamCall, onward_metadata
+from services.gateway.callers import Caller, Callers
 from services.gateway.settings import Settings
 
 # What a client may not pass on: what HTTP/2 and gRPC say of this hop alone, and what the services believe because only Kiln says it.
 _HOP: Final = frozenset({"content-type", "host", "te", "user-agent"})
-_KILNS_OWN: Final = frozenset({request.REQUEST_ID_HEADER, request.EXECUTION_ID_HEADER, "x-user-id", "forwarded"})
+_KILNS_OWN: Final = frozenset(
+    {
+        request.REQUEST_ID_HEADER,
+        request.EXECUTION_ID_HEADER,
+        request.CALLER_ADDRESS_HEADER,
+        request.CALLER_AGENT_HEADER,
+        AUTHORIZATION,
+        "cookie",
+        "x-user-id",
+        "forwarded",
+    }
+)
 _DROPPED_PREFIXES: Final = (":", "grpc-", "x-forwarded-")
 # Of one connection, which may be hostile. Once there are a thousand calls that nobody has looked at yet, gRPC's core drops some of
 # anybody's as CANCELLED: ten connections must open and reset calls for that. RFC 9113 advises against fewer than a hundred for each.
@@ -43,10 +56,12 @@ class Proxy(grpc.GenericRpcHandler):
 
     Args:
         backends: Where calls go.
+        callers: Who makes them.
         max_concurrent: Calls passed on at once; more are refused. Streams that stay open do not count.
     """
 
-    def __init__(self, backends: Backends, *, max_concurrent: int) -> None:
+    def __init__(self, backends: Backends, callers: Callers, *, max_concurrent: int) -> None:
+        self._callers = callers
         self._max_concurrent = max_concurrent
         self._serving = 0
         self._handlers = {descriptors.wire_name(method): self._handler(method, backends) for method in descriptors.public_methods()}
@@ -64,8 +79,12 @@ class Proxy(grpc.GenericRpcHandler):
 
     async def _unary(self, method: str, backend: Backend, message: bytes, context: Context) -> bytes:
         async with self._around(method, context) as metadata:
-            seconds = self._admit(method, context)
-            answer = await backend.unary(method, message, seconds=seconds or 0, metadata=metadata)
+            seconds = self._admit(method, context) or 0
+
+            async def call(of_caller: Metadata) -> Answer:
+                return await backend.unary(method, message, seconds=seconds, metadata=[*metadata, *of_caller])
+
+            answer = await self._callers.call(method, _caller(context), call)
             await context.send_initial_metadata(_back(answer.initial))
             context.set_trailing_metadata(_back(answer.trailing))
             return answer.message
@@ -73,7 +92,12 @@ class Proxy(grpc.GenericRpcHandler):
 
     async def _stream(self, method: str, backend: Backend, messages: AsyncIterator[bytes], context: Context) -> None:
         async with self._around(method, context) as metadata:
-            call = await backend.stream(method, seconds=self._admit(method, context), metadata=metadata)
+            seconds = self._admit(method, context)
+
+            async def begin(of_caller: Metadata) -> StreamCall:
+                return await backend.stream(method, seconds=seconds, metadata=[*metadata, *of_caller])
+
+            call = await self._callers.call(method, _caller(context), begin)
             sending = asyncio.create_task(_send_on(messages, call))
             try:
                 await context.send_initial_metadata(_back(await call.initial_metadata()))
@@ -132,21 +156,21 @@ class FrontDoor:
         OSError: the address cannot be had.
     """
 
-    def __init__(self, settings: Settings, backends: Backends) -> None:
+    def __init__(self, settings: Settings, backends: Backends, callers: Callers) -> None:
         self._settings = settings
         self._backends = backends
+        self._callers = callers
         self._services = [service.full_name for service in descriptors.public_services()]
         self._server: Server | None = None
 
     async def __aenter__(self) -> Self:
-        proxy = Proxy(self._backends, max_concurrent=self._settings.max_concurrent_calls)
+        proxy = Proxy(self._backends, self._callers, max_concurrent=self._settings.max_concurrent_calls)
         self._server = await start_server(
             self._settings.grpc_address,
             [lambda server: server.add_generic_rpc_handlers((proxy,))],
             services=self._services,
-            max_concurrent=self._settings.max_concurrent_calls,
+            around=None,
             max_streams=_MAX_STREAMS,
-            interceptors=[],
         )
         return self
 
@@ -198,6 +222,10 @@ def _back(metadata: Iterable[tuple[str, str | bytes]] | None) -> Pairs:
 
 def _is_dropped(key: str) -> bool:
     return key in _HOP or key in _KILNS_OWN or key.startswith(_DROPPED_PREFIXES)
+
+
+def _caller(context: Context) -> Caller:
+    return Caller(_first(context, AUTHORIZATION) or "", address_of(context), _first(context, "user-agent") or "")
 
 
 def _first(context: Context, wanted: str) -> str | None:

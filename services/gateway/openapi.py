@@ -8,8 +8,10 @@ from google.api import field_behavior_pb2
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor, MethodDescriptor
 
 from libs.common import status
+from libs.common.policy import Access, policy_of
 from libs.common.request import REQUEST_ID_HEADER
 from services.gateway import descriptors, surface
+from services.gateway.callers import COOKIE
 from services.gateway.descriptors import HttpRule
 from services.gateway.surface import Member
 from services.gateway.transcoder import success_status, variables_of
@@ -33,6 +35,7 @@ _WELL_KNOWN: Final[Mapping[str, Schema]] = {
     "google.protobuf.Duration": {"type": "string", "pattern": r"^-?[0-9]+(\.[0-9]+)?s$"},
     "google.protobuf.Struct": {"type": "object"},
     "google.protobuf.Value": {},
+    "google.protobuf.ListValue": {"type": "array", "items": {}},
     "google.rpc.Status": {"$ref": "#/components/schemas/Status"},
 }
 _ERROR: Final[Schema] = {
@@ -60,6 +63,10 @@ _STATUS: Final[Schema] = {
         },
     },
 }
+_SECURITY_SCHEMES: Final[Schema] = {
+    "apiKey": {"type": "http", "scheme": "bearer", "description": "An API key, `kiln_...`, or an access token."},
+    "session": {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": "The session of a browser, as `Login` sets it."},
+}
 _REQUEST_ID: Final[Schema] = {
     "description": "Names the request in logs and records: the caller's own, if it sent one.",
     "schema": {"type": "string"},
@@ -76,7 +83,8 @@ def document() -> Schema:
         "info": {"title": "Kiln", "version": "v1", "description": _DESCRIPTION},
         "tags": [{"name": service.name, "description": _prose(service)} for service in public],
         "paths": dict(sorted({**_rpc_paths(), **_own_paths()}.items())),
-        "components": {"schemas": _schemas(), "responses": _error_responses()},
+        "components": {"schemas": _schemas(), "responses": _error_responses(), "securitySchemes": _SECURITY_SCHEMES},
+        "security": [{name: []} for name in _SECURITY_SCHEMES],
     }
 
 
@@ -101,8 +109,8 @@ def _own_paths() -> dict[str, Schema]:
     answers = {"200": _json_answer("Every service serves.", health), "503": _json_answer("Some service does not.", health)}
     described = {"200": _json_answer("The description.", {"type": "object"})}
     return {
-        "/health": {"get": {"operationId": "GetHealth", "summary": "The state of every service.", "responses": answers}},
-        "/openapi.json": {"get": {"operationId": "GetOpenApi", "summary": "This description.", "responses": described}},
+        "/health": {"get": {"operationId": "GetHealth", "summary": "The state of every service.", "responses": answers, "security": []}},
+        "/openapi.json": {"get": {"operationId": "GetOpenApi", "summary": "This description.", "responses": described, "security": []}},
     }
 
 
@@ -118,6 +126,8 @@ def _operation(method: MethodDescriptor, rule: HttpRule) -> Schema:
     }
     if rule.body:
         operation["requestBody"] = _request_body(method, rule)
+    if policy_of(descriptors.wire_name(method)).access is Access.PUBLIC:
+        operation["security"] = []
     return operation
 
 

@@ -9,6 +9,7 @@ import orjson
 
 from services.gateway import openapi
 from services.gateway.backends import Backends
+from services.gateway.callers import Callers
 from services.gateway.exchange import HTML, Answer, Endpoint, Request
 from services.gateway.routes import Routes
 from services.gateway.transcoder import endpoints
@@ -16,15 +17,16 @@ from services.gateway.transcoder import endpoints
 _INDEX: Final = Path(__file__).with_name("index.html")
 
 
-def routes(backends: Backends, grpc_address: str) -> Routes[Endpoint]:
+def routes(backends: Backends, callers: Callers, grpc_address: str) -> Routes[Endpoint]:
     """Everything there is in REST: one route for each public RPC, and the gateway's own pages.
 
     Args:
         backends: Where calls go.
+        callers: Who makes them.
         grpc_address: Of the front door, to show.
     """
     table: Routes[Endpoint] = Routes()
-    for rule, endpoint in endpoints(backends):
+    for rule, endpoint in endpoints(backends, callers):
         table.add(rule.method, rule.template, endpoint)
     table.add("GET", "/health", Health(backends))
     table.add("GET", "/openapi.json", Static(openapi.document()))

@@ -68,6 +68,8 @@ def _headers(error: KilnError, code: int) -> list[Header]:
     seconds = error.retry_after if error.retry_after is not None else _COME_BACK.get(code)
     if seconds is not None:
         headers.append(("Retry-After", str(max(1, math.ceil(seconds)))))
+    if code == 401:
+        headers.append(("WWW-Authenticate", 'Bearer realm="kiln"'))
     if error.reason == METHOD_NOT_ALLOWED:
         headers.append(("Allow", error.metadata["allow"]))
     return headers

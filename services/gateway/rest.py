@@ -70,7 +70,8 @@ class RestApplication:
             return Answer(204, headers=[("Allow", ", ".join(self._routes.methods(raw_path)))])
         match = self._routes.find(method, raw_path)
         body = await _body(receive)
-        return await match.target(Request(scope["query_string"], headers, match.variables, body))
+        address = scope["client"][0] if scope["client"] else ""
+        return await match.target(Request(scope["query_string"], headers, match.variables, body, method, address))
 
 
 class RestServer:

@@ -33,4 +33,9 @@ class Settings(ProcessSettings):
     @property
     def service_addresses(self) -> dict[str, str]:
         """Address by service, as services are named in the packages of the protos: `kiln.<service>.v1`."""
-        return {"registry": self.registry_address, "compiler": self.compiler_address, "executor": self.executor_address}
+        return {
+            "registry": self.registry_address,
+            "compiler": self.compiler_address,
+            "executor": self.executor_address,
+            "auth": self.auth_address,
+        }

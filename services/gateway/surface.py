@@ -6,7 +6,7 @@ from functools import cache, lru_cache
 from typing import Any, Final, cast
 
 from google.api import field_behavior_pb2
-from google.protobuf.descriptor import Descriptor, FieldDescriptor, OneofDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor, OneofDescriptor
 from kiln.options.v1 import options_pb2
 
 # How the names of types begin that have a JSON form of their own.
@@ -40,7 +40,7 @@ class Member:
 @cache
 def members(descriptor: Descriptor) -> Mapping[str, Member]:
     """The members of a message by their REST names, in the order of the fields."""
-    found = [_member(field) for field in descriptor.fields if not _is_set_by_gateway(field) and not _is_other_form_of_text(field)]
+    found = [_member(field) for field in descriptor.fields if not _is_elsewhere(field) and not _is_other_form_of_text(field)]
     return {member.name: member for member in found}
 
 
@@ -56,6 +56,17 @@ def constants(descriptor: Descriptor) -> tuple[tuple[str, int], ...]:
 def headers(descriptor: Descriptor) -> tuple[Member, ...]:
     """The members that travel as headers."""
     return tuple(member for member in members(descriptor).values() if member.header)
+
+
+def cookie(descriptor: Descriptor) -> str:
+    """The field of an answer that is the session's cookie instead of a member; empty when there is none."""
+    return next((field.name for field in descriptor.fields if _is_cookie(field)), "")
+
+
+def clears_cookie(method: MethodDescriptor) -> bool:
+    """Whether an RPC's answer takes the session's cookie back."""
+    options: Any = method.GetOptions()
+    return bool(options.Extensions[options_pb2.rest_clears_cookie])
 
 
 @lru_cache(maxsize=1024)
@@ -101,6 +112,15 @@ def _member(field: FieldDescriptor) -> Member:
 
 def _is_set_by_gateway(field: FieldDescriptor) -> bool:
     return bool(_options(field).HasExtension(options_pb2.rest_value))
+
+
+def _is_cookie(field: FieldDescriptor) -> bool:
+    return bool(_options(field).Extensions[options_pb2.rest_cookie])
+
+
+def _is_elsewhere(field: FieldDescriptor) -> bool:
+    """Whether a field is no member: callers do not set it, or it travels as a cookie."""
+    return _is_set_by_gateway(field) or _is_cookie(field)
 
 
 def _is_other_form_of_text(field: FieldDescriptor) -> bool:

@@ -8,11 +8,14 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 
 from libs.common import status
+from libs.common.carrier import Answer as Answered
+from libs.common.carrier import Metadata
 from libs.common.errors import InvalidArgument, KilnError
 from libs.common.policy import policy_of
 from libs.common.request import request_id
 from services.gateway import descriptors, problems, reading, surface, writing
 from services.gateway.backends import Backend, Backends, onward_metadata
+from services.gateway.callers import Callers, caller_of, no_cookie, session_cookie
 from services.gateway.descriptors import HttpRule
 from services.gateway.exchange import JSON, Answer, Request
 from services.gateway.routes import variable_of
@@ -28,15 +31,17 @@ class RpcEndpoint:
         ValueError: the annotation is not of a form that REST can serve.
     """
 
-    def __init__(self, method: MethodDescriptor, rule: HttpRule, backend: Backend) -> None:
+    def __init__(self, method: MethodDescriptor, rule: HttpRule, backend: Backend, callers: Callers) -> None:
         wire_name = descriptors.wire_name(method)
         seconds = policy_of(wire_name).deadline_seconds
         if method.client_streaming or method.server_streaming or seconds is None:
             raise ValueError(f"{wire_name} streams, which REST cannot")
-        self._method, self._rule, self._backend = method, rule, backend
+        self._method, self._rule, self._backend, self._callers = method, rule, backend, callers
         self._wire_name, self._seconds = wire_name, seconds
         self._output = descriptors.message_class(method.output_type)
         self._status = success_status(method)
+        self._cookie = surface.cookie(method.output_type)
+        self._clears_cookie = surface.clears_cookie(method)
 
     async def __call__(self, request: Request) -> Answer:
         """Calls the RPC for a request.
@@ -44,26 +49,34 @@ class RpcEndpoint:
         Raises:
             KilnError: the request is bad, or the service refused.
         """
-        message = bind(self._method, self._rule, request)
+        caller = caller_of(request.method, request.headers, request.address)
+        message = bind(self._method, self._rule, request).SerializeToString()
         metadata = onward_metadata(self._wire_name, request_id.get())
+
+        async def call(of_caller: Metadata) -> Answered:
+            return await self._backend.unary(self._wire_name, message, seconds=self._seconds, metadata=[*metadata, *of_caller])
+
         try:
-            answer = await self._backend.unary(self._wire_name, message.SerializeToString(), seconds=self._seconds, metadata=metadata)
+            answer = await self._callers.call(self._wire_name, caller, call)
         except grpc.aio.AioRpcError as error:
             raise self._in_rest_words(error) from None
         if self._status == 204:
-            return Answer(204)
+            return Answer(204, headers=[("Set-Cookie", no_cookie())] if self._clears_cookie else [])
         output = self._output.FromString(answer.message)
-        return Answer(self._status, writing.to_json(output), JSON, writing.header_values(output))
+        headers = writing.header_values(output)
+        if self._cookie:
+            headers.append(("Set-Cookie", session_cookie(getattr(output, self._cookie))))
+        return Answer(self._status, writing.to_json(output), JSON, headers)
 
     def _in_rest_words(self, error: grpc.aio.AioRpcError) -> KilnError:
         return problems.in_rest_words(status.from_rpc_error(error), self._method.input_type)
 
 
-def endpoints(backends: Backends) -> Iterator[tuple[HttpRule, RpcEndpoint]]:
+def endpoints(backends: Backends, callers: Callers) -> Iterator[tuple[HttpRule, RpcEndpoint]]:
     """An endpoint for each public RPC."""
     for method in descriptors.public_methods():
         if rule := descriptors.http_rule(method):
-            yield rule, RpcEndpoint(method, rule, backends[descriptors.owner(method.containing_service.full_name)])
+            yield rule, RpcEndpoint(method, rule, backends[descriptors.owner(method.containing_service.full_name)], callers)
 
 
 def success_status(method: MethodDescriptor) -> int:

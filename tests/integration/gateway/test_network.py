@@ -75,6 +75,7 @@ async def networked_gateway(log: Path) -> AsyncIterator[Networked]:
                 "KILN_REGISTRY_ADDRESS": registry_address,
                 "KILN_COMPILER_ADDRESS": registry_address,
                 "KILN_EXECUTOR_ADDRESS": executor_address,
+                "KILN_AUTH_ADDRESS": registry_address,
                 "KILN_GATEWAY_CONNECT_SECONDS": str(CONNECT_SECONDS),
             }
             # In a thread, since this loop serves its ways.

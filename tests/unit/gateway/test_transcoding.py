@@ -24,7 +24,7 @@ def bound(rpc: str, *, body: bytes = b"", query: bytes = b"", headers: dict[str,
     method = next(one for one in descriptors.public_methods() if one.name == rpc)
     rule = descriptors.http_rule(method)
     assert rule
-    return bind(method, rule, Request(query, headers, variables, body))
+    return bind(method, rule, Request(query, headers, variables, body, rule.method, "127.0.0.1"))
 
 
 def refusal(rpc: str, **request: Any) -> InvalidArgument:
