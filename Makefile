@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run toolchains test test-unit test-integration test-e2e soak lint format protos docs lock bench bench-compile clean
+.PHONY: help run admin-key toolchains test test-unit test-integration test-e2e soak lint format protos docs lock bench bench-compile clean
 
 PYTHON ?= python3
 VENV := .venv/bin
@@ -16,6 +16,10 @@ help: ## this list
 run: ## install what is needed and run Kiln until Ctrl-C
 	@$(INSTALL) local
 	@exec $(VENV)/python -m libs.local
+
+admin-key: ## a new key for the administrator, in KILN_HOME/admin.key
+	@$(INSTALL) local
+	@exec $(VENV)/python -m libs.local.admin_key
 
 toolchains: ## add Rust by Debian's packages (needs root)
 	@$(PYTHON) libs/local/toolchains.py
@@ -67,7 +71,7 @@ lock: ## pin the newest allowed versions of all dependencies
 	@$(INSTALL) dev
 	@python requirements/lock.py
 
-bench: ## measure, and print ratios against references run beside (BENCH="sandbox", "cold", "bombs", "compiling", "executing", "serving", or several)
+bench: ## measure, and print ratios against references run beside (BENCH="access", "sandbox", "cold", "bombs", "compiling", "executing", "serving", or several)
 	@$(INSTALL) dev
 	@exec $(VENV)/python -m bench $(BENCH)
 

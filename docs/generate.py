@@ -15,8 +15,10 @@ from pydantic import SecretStr
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
+from libs.common.policy import Access, policy_of
 from libs.common.settings import DatabaseSettings, ProcessSettings, ServiceSettings, variables_of
 from libs.local.settings import Settings as Local
+from services.auth.settings import Settings as Auth
 from services.compiler.settings import Settings as Compiler
 from services.executor.settings import Settings as Executor
 from services.gateway import descriptors, surface
@@ -29,6 +31,7 @@ _SERVICES: Final[Mapping[str, type[BaseSettings]]] = {
     "registry": Registry,
     "compiler": Compiler,
     "executor": Executor,
+    "auth": Auth,
     "make run": Local,
 }
 _TITLES: Final = {"shared": "## Several processes\n", "make run": "## `make run`\n"}
@@ -45,7 +48,13 @@ _REST_TYPES: Final = {"bool": "boolean", "int32": "integer", "int64": "string", 
 _WELL_KNOWN: Final = {
     "google.protobuf.Timestamp": "string (RFC 3339)",
     "google.protobuf.Value": "any JSON",
+    "google.protobuf.ListValue": "array",
     "google.rpc.Status": "object: what stands in `error` of an answer with an error",
+}
+_WHO: Final = {
+    Access.PUBLIC: "anyone, without a credential",
+    Access.SIGNED_IN: "everyone who is signed in",
+    Access.ADMIN: "users of the role `ADMIN`",
 }
 _SUCCESS: Final = {"POST": "200", "GET": "200", "PUT": "200", "DELETE": "204"}
 
@@ -53,7 +62,9 @@ _REST_HEAD: Final = """# REST reference
 
 JSON over HTTP/1.1, by default at `http://127.0.0.1:8080`. `GET /openapi.json` describes the same for programs.
 
-- `{id}` of a function is its id or its name.
+- A program sends an API key, `Authorization: Bearer kiln_...`; a browser that has signed in sends its session's cookie, and a request
+  that may change something by it must come from a page of the same origin. Nobody known is 401, what the caller may not do is 403.
+- `{id}` of a function, user or group is its id or its name. What the caller may not access is 404, as if it were not there.
 - Times are RFC 3339 in UTC, enums are bare words, an absent member means what its description says.
 - Lists answer `{"<things>": [...], "nextPageToken": ""}`, newest first and stable while things are added. `pageSize` defaults to 50 and is
   at most 1,000; pass `nextPageToken` on as `pageToken` for the next page, with the same filters.
@@ -101,8 +112,12 @@ All public services are at one address, by default `127.0.0.1:9090` without TLS,
 
 ```console
 $ grpcurl -plaintext localhost:9090 list
-$ grpcurl -plaintext -d '{"id": "greet", "input": {"name": "Ada"}}' localhost:9090 kiln.executor.v1.Executor/ExecuteFunction
+$ grpcurl -plaintext -H "authorization: Bearer $(cat .kiln/admin.key)" \\
+    -d '{"id": "greet", "input": {"name": "Ada"}}' localhost:9090 kiln.executor.v1.Executor/ExecuteFunction
 ```
+
+A call sends an API key, or the token of a session as `Login` gives it, as `authorization: Bearer ...` in its metadata. Nobody known is
+`UNAUTHENTICATED`, what the caller may not do is `PERMISSION_DENIED`, and what it may not access is `NOT_FOUND`, as if it were not there.
 
 Stubs are generated from [protos/](../../protos). Errors carry `google.rpc.ErrorInfo` with a stable reason, and
 `google.rpc.BadRequest` with the field for bad input. A call without a deadline gets the one below; a longer one is cut to it.
@@ -144,6 +159,8 @@ def grpc() -> str:
         messages = [message for message in file.message_types_by_name.values() if message.full_name not in internal]
         sections += [_grpc_enum(enum) for enum in file.enum_types_by_name.values()]
         sections += [_grpc_message(message) for message in messages]
+    # The one enum that callers meet and that stands beside the declarations of access, which are made with it.
+    sections.append(_grpc_enum(options_pb2.Verb.DESCRIPTOR))
     return "\n".join(sections)
 
 
@@ -199,7 +216,8 @@ def _rest_call(method: MethodDescriptor, rule: descriptors.HttpRule) -> str:
     table = ["| member | in | type | required | meaning |", "|---|---|---|---|---|", *rows, ""] if rows else []
     status = "201" if method.name.startswith("Create") else _SUCCESS[rule.method]
     answer = "" if status == "204" else f" with {_link(method.output_type)}"
-    return "\n".join([f"## {rule.method} {rule.template}\n", f"{_prose(method)}\n", *table, f"Answers {status}{answer}.\n"])
+    who = _who(method)
+    return "\n".join([f"## {rule.method} {rule.template}\n", f"{_prose(method)}\n", f"{who}\n", *table, f"Answers {status}{answer}.\n"])
 
 
 def _rest_object(message: Descriptor) -> str:
@@ -235,8 +253,20 @@ def _grpc_call(method: MethodDescriptor) -> str:
     types = f"{asked}{_link(method.input_type)} → {answered}{_link(method.output_type)}"
     rule = descriptors.http_rule(method)
     also = f" In REST: `{rule.method} {rule.template}`." if rule else ""
+    who = _who(method)
     deadline = f"Deadline {policy.deadline_seconds:g} s{again}.{also}" if policy.deadline_seconds else f"Without a deadline{again}.{also}"
-    return f"### {method.name}\n\n{types}\n\n{descriptors.comment_of(method)}\n\n{deadline}\n"
+    return f"### {method.name}\n\n{types}\n\n{descriptors.comment_of(method)}\n\n{who}\n\n{deadline}\n"
+
+
+def _who(method: MethodDescriptor) -> str:
+    """Who may call an RPC."""
+    policy = policy_of(descriptors.wire_name(method))
+    who = _WHO[policy.access]
+    if not policy.verb:
+        return f"For {who}."
+    narrowed = f"a key that is narrowed to kinds of calls needs `{policy.verb}`"
+    functions = "looks only at the functions that it is narrowed to" if policy.within_functions else "is not for keys narrowed to functions"
+    return f"For {who}; {narrowed}, and the call {functions}."
 
 
 def _grpc_message(message: Descriptor) -> str:

@@ -4,9 +4,10 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +24,7 @@ from libs.local.settings import Settings
 from libs.local.supervisor import Program, StartFailed, Supervisor
 
 ROOT: Final = Path(__file__).parents[2]
-INNER: Final = ("registry", "compiler", "executor")
+INNER: Final = ("auth", "registry", "compiler", "executor")
 
 
 def say(text: str) -> None:
@@ -56,15 +57,17 @@ async def run(settings: Settings, home: Home) -> None:
 async def _start_all(settings: Settings, home: Home, supervisor: Supervisor) -> None:
     ports = free_ports(len(INNER) + 1)
     addresses = {name: f"127.0.0.1:{port}" for name, port in zip(INNER, ports, strict=False)}
-    url = settings.database_url.get_secret_value() if settings.database_url else await _start_postgres(home, ports[-1], supervisor)
-    environment = _environment(settings, home, url, addresses)
+    url = settings.database_url.get_secret_value() if settings.database_url else await start_postgres(home, ports[-1], supervisor)
+    environment = environment_of(home, url) | _addresses(settings, addresses)
     inner = [_service(name, environment | {"KILN_LISTEN_ADDRESS": addresses[name]}, addresses[name]) for name in INNER]
-    say("starting registry, compiler, executor and gateway")
+    await asyncio.to_thread(make_admin_key, home, environment, "--if-missing")
+    say("starting auth, registry, compiler, executor and gateway")
     await asyncio.gather(*(supervisor.start(program) for program in inner))
     await supervisor.start(_service("gateway", environment, settings.grpc_address))
 
 
-async def _start_postgres(home: Home, port: int, supervisor: Supervisor) -> str:
+async def start_postgres(home: Home, port: int, supervisor: Supervisor) -> str:
+    """Starts the home's PostgreSQL, set up if it is not; returns its URL."""
     postgres = EmbeddedPostgres(home, port)
     say("starting PostgreSQL" if (home.postgres / "data").exists() else "setting up PostgreSQL, once for this home")
     await asyncio.to_thread(postgres.set_up)
@@ -82,14 +85,38 @@ def _service(name: str, environment: Mapping[str, str], address: str) -> Program
     return Program(name, command, environment, partial(wait_until_serving, address))
 
 
-def _environment(settings: Settings, home: Home, url: str, addresses: Mapping[str, str]) -> dict[str, str]:
-    """What a service gets: this process's environment, and where its data and the others are."""
+def environment_of(home: Home, url: str) -> dict[str, str]:
+    """What a service gets: this process's environment, where its data is, and the secrets of the home."""
     return {
         "KILN_EXECUTOR_JOURNAL_FOLDER": str(home.journal),
         "KILN_EXECUTOR_NATIVE_FOLDER": str(home.native),
+        **_unless_set("KILN_SERVICE_SECRET", home.service_secret),
+        **_unless_set("KILN_SEALING_KEY", home.sealing_key),
         **os.environ,
         "PYTHONPATH": f"{ROOT}:{ROOT / 'libs' / 'gen'}",
         "KILN_DATABASE_URL": url,
+    }
+
+
+def make_admin_key(home: Home, environment: Mapping[str, str], *options: str) -> None:
+    """Has an administrator and its key made, and the key put into the home.
+
+    Raises:
+        StartFailed: it cannot be; the message says why.
+    """
+    command = [*launcher(), sys.executable, "-m", "services.auth.admin_key", str(home.admin_key), *options]
+    done = subprocess.run(command, env=dict(environment), capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise StartFailed(f"the administrator's key could not be made:\n{done.stdout}{done.stderr}".strip())
+
+
+def _unless_set(variable: str, make: Callable[[], str]) -> dict[str, str]:
+    """A secret of the home, which is made only when the environment gives none, be it in a file."""
+    return {} if variable in os.environ or f"{variable}_FILE" in os.environ else {variable: make()}
+
+
+def _addresses(settings: Settings, addresses: Mapping[str, str]) -> dict[str, str]:
+    return {
         "KILN_HTTP_ADDRESS": settings.http_address,
         "KILN_GRPC_ADDRESS": settings.grpc_address,
         **{f"KILN_{name.upper()}_ADDRESS": address for name, address in addresses.items()},
@@ -131,17 +158,26 @@ Kiln is up after {seconds:.1f} s.
   REST          {http}          (description: {http}/openapi.json)
   gRPC          {settings.grpc_address}                 (grpcurl -plaintext {settings.grpc_address} list)
   data, logs    {home.path}
+  {_who(settings, home)}
 
 Try it:
 
-  curl -s {http}/functions -H 'Content-Type: application/json' -d \\
+  KEY=$(cat {home.admin_key})
+  curl -s {http}/functions -H "Authorization: Bearer $KEY" -H 'Content-Type: application/json' -d \\
     '{{"name":"hello","language":"assemblyscript","source":"export function handle(input: string): string {{ return input; }}"}}'
-  curl -s {http}/functions/hello/execute -H 'Content-Type: application/json' -d '{{"input":{{"hello":"world"}}}}'
+  curl -s {http}/functions/hello/execute -H "Authorization: Bearer $KEY" -H 'Content-Type: application/json' \\
+    -d '{{"input":{{"hello":"world"}}}}'
 
 Ctrl-C stops it.
 """,
         flush=True,
     )
+
+
+def _who(settings: Settings, home: Home) -> str:
+    if settings.auth == "off":
+        return "KILN_AUTH is off: everyone who reaches these addresses may do everything"
+    return f"admin's key   {home.admin_key}   (`make admin-key` makes a new one)"
 
 
 def main() -> int:

@@ -1,9 +1,10 @@
 """The home: one folder that holds all data of an all-in-one run, for one run at a time."""
 
+import base64
 import fcntl
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -25,13 +26,33 @@ class Home:
         self.logs = self.path / "logs"
         self.journal = self.path / "journal"
         self.native = self.path / "native"
+        self.admin_key = self.path / "admin.key"
 
     def password(self) -> str:
         """The database password of this home; made when it is first asked for."""
-        file = self.path / "postgres.password"
+        return self._secret("postgres.password", lambda: secrets.token_urlsafe(24))
+
+    def service_secret(self) -> str:
+        """What the services of this home prove themselves by to each other; made when it is first asked for."""
+        return self._secret("service.secret", lambda: secrets.token_urlsafe(48))
+
+    def sealing_key(self) -> str:
+        """What secrets in the database of this home are sealed with; made when it is first asked for."""
+        return self._secret("sealing.key", lambda: base64.b64encode(secrets.token_bytes(32)).decode())
+
+    def postgres_port(self) -> int:
+        """Where the PostgreSQL listens that runs in this home, as its own file says."""
+        return int((self.postgres / "data" / "postmaster.pid").read_text(encoding="ascii").splitlines()[3])
+
+    def _secret(self, name: str, make: Callable[[], str]) -> str:
+        file = self.path / name
         if not file.exists():
-            file.touch(mode=0o600)
-            file.write_text(secrets.token_urlsafe(24), encoding="ascii")
+            # Whole or not at all: half a secret would be taken for one.
+            fresh = file.with_suffix(".new")
+            fresh.unlink(missing_ok=True)
+            fresh.touch(mode=0o600)
+            fresh.write_text(make(), encoding="ascii")
+            fresh.rename(file)
         return file.read_text(encoding="ascii")
 
     def open_log(self, name: str) -> int:

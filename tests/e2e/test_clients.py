@@ -23,14 +23,15 @@ GRPCURL = str(Path(sys.executable).with_name("grpcurl"))
 def grpcurl(platform: Platform, *arguments: str, data: object = None) -> subprocess.CompletedProcess[str]:
     """Runs grpcurl against the front door, with data if there is some."""
     given = ["-d", json.dumps(data)] if data is not None else []
-    command = [GRPCURL, "-plaintext", "-max-time", "20", *given, platform.grpc_address, *arguments]
+    options = ["-plaintext", "-H", f"authorization: Bearer {platform.key}", "-max-time", "20", *given]
+    command = [GRPCURL, *options, platform.grpc_address, *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=40)
 
 
 @pytest.fixture
 def channel(platform: Platform) -> Iterator[grpc.Channel]:
     """A channel to the front door."""
-    with grpc.insecure_channel(platform.grpc_address) as opened:
+    with platform.channel() as opened:
         yield opened
 
 
@@ -40,6 +41,7 @@ def test_grpcurl_lists_every_public_service_and_no_internal_one(platform: Platfo
     assert listed.stdout.split() == [
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
+        "kiln.auth.v1.Auth",
         "kiln.compiler.v1.Compiler",
         "kiln.executor.v1.Executor",
         "kiln.registry.v1.Registry",

@@ -15,7 +15,8 @@ from tests.support.waiting import until
 @asynccontextmanager
 async def runs_of(platform: Platform, name: str, count: int) -> AsyncIterator[None]:
     """While the block runs, so many calls of a function do; then their callers go away."""
-    async with httpx.AsyncClient(base_url=f"http://{platform.http_address}", timeout=60, trust_env=False) as client:
+    base_url = f"http://{platform.http_address}"
+    async with httpx.AsyncClient(base_url=base_url, headers=platform.headers, timeout=60, trust_env=False) as client:
         calls = [asyncio.create_task(client.post(f"/functions/{name}/execute", json={"input": 15_000})) for _ in range(count)]
         try:
             await until(lambda: len(executions(platform, name, status="RUNNING")) == count)

@@ -52,7 +52,7 @@ OF_ONE_THING: Final = [method for method in IN_REST if "{id}" in rule_of(method)
 
 @pytest.mark.parametrize("method", PUBLIC, ids=wire_name)
 def test_bytes_that_are_no_message_are_refused_as_bad_input(platform: Platform, method: MethodDescriptor) -> None:
-    with grpc.insecure_channel(platform.grpc_address) as channel:
+    with platform.channel() as channel:
         call: Any = channel.unary_unary(wire_name(method))
         with pytest.raises(grpc.RpcError) as caught:
             call(NO_MESSAGE, timeout=10)

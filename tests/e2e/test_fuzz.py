@@ -30,6 +30,6 @@ def test_no_request_breaks_the_platform(functions: Platform, operation: Any, mod
     @settings(max_examples=EXAMPLES, deadline=None, derandomize=True, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy(generation_mode=mode))
     def request(case: Any) -> None:
-        case.call_and_validate(base_url=f"http://{functions.http_address}", checks=CHECKS, timeout=60)
+        case.call_and_validate(base_url=f"http://{functions.http_address}", checks=CHECKS, headers=functions.headers, timeout=60)
 
     request()

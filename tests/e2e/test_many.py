@@ -19,7 +19,7 @@ from kiln.executor.v1 import executor_pb2_grpc
 
 from services.executor.settings import Settings
 from tests.e2e.functions import SOURCES
-from tests.support.platform import Platform, error_of
+from tests.support.platform import Bearing, Platform, error_of
 from tests.support.waiting import until
 
 GRPCURL: Final = str(Path(sys.executable).with_name("grpcurl"))
@@ -46,7 +46,7 @@ def many(functions: Platform) -> Platform:
 async def stub(many: Platform) -> AsyncIterator[Any]:
     """The executor behind the front door; answers may be as large as the door sends them."""
     async with grpc.aio.insecure_channel(many.grpc_address, options=[("grpc.max_receive_message_length", 16 << 20)]) as channel:
-        yield executor_pb2_grpc.ExecutorStub(channel)
+        yield Bearing(executor_pb2_grpc.ExecutorStub(channel), many.headers)
 
 
 def batch(platform: Platform, name: str, inputs: str, **more: Any) -> list[dict[str, Any]]:
@@ -194,7 +194,7 @@ def test_a_batch_of_a_function_that_runs_once_at_a_time_waits_and_is_not_refused
 async def test_a_batch_whose_caller_goes_away_is_stopped_and_its_rest_not_begun(many: Platform) -> None:
     many.deploy("abandoned", WAITS, limits={"timeoutMs": 20_000})
 
-    async with httpx.AsyncClient(base_url=f"http://{many.http_address}", timeout=60, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=f"http://{many.http_address}", headers=many.headers, timeout=60, trust_env=False) as client:
         call = asyncio.create_task(client.post("/functions/abandoned/executeBatch", json={"inputs": [15_000] * 30}))
         await until(lambda: len(history(many, "abandoned", status="RUNNING")) == AT_ONCE)
         call.cancel()
@@ -207,7 +207,7 @@ async def test_a_batch_whose_caller_goes_away_is_stopped_and_its_rest_not_begun(
 async def test_single_calls_are_served_beside_a_batch_that_lasts(many: Platform) -> None:
     many.deploy("lasting", WAITS, limits={"timeoutMs": 20_000})
 
-    async with httpx.AsyncClient(base_url=f"http://{many.http_address}", timeout=60, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=f"http://{many.http_address}", headers=many.headers, timeout=60, trust_env=False) as client:
         calls = [asyncio.create_task(client.post("/functions/lasting/executeBatch", json={"inputs": [15_000] * 30})) for _ in range(3)]
         await until(lambda: len(history(many, "lasting", status="RUNNING")) == AT_ONCE)
         answers = [(await client.post("/functions/echo/execute", json={"input": number})).json() for number in range(20)]
@@ -331,7 +331,8 @@ async def test_a_stream_that_is_cancelled_stops_what_runs_for_it(many: Platform,
 
 def grpcurl(platform: Platform, method: str, data: str) -> Iterator[Any]:
     """Every message that grpcurl prints."""
-    command = [GRPCURL, "-plaintext", "-max-time", "60", "-d", data, platform.grpc_address, f"kiln.executor.v1.Executor/{method}"]
+    options = ["-plaintext", "-H", f"authorization: Bearer {platform.key}", "-max-time", "60", "-d", data]
+    command = [GRPCURL, *options, platform.grpc_address, f"kiln.executor.v1.Executor/{method}"]
     ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=90)
     rest = ran.stdout.strip()
     while rest:

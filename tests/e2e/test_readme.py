@@ -48,6 +48,7 @@ def test_the_transcript_works_when_typed(platform: Platform, tmp_path: Path) -> 
         if command.startswith("sleep"):
             platform.settled("greet")
         here = command.replace("localhost:8080", platform.http_address).replace("localhost:9090", platform.grpc_address)
+        here = here.replace(".kiln/admin.key", str(platform.home / "admin.key"))
         ran = subprocess.run(["bash", "-c", here], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True, timeout=60)
         assert matches(expected, ran.stdout.strip()), (command, ran.stdout, ran.stderr)
 

@@ -55,7 +55,7 @@ def test_a_module_in_base64_runs_and_is_not_answered_back(platform: Platform) ->
 
 
 def test_a_module_in_bytes_runs(platform: Platform) -> None:
-    with grpc.insecure_channel(platform.grpc_address) as channel:
+    with platform.channel() as channel:
         registry: Any = registry_pb2_grpc.RegistryStub(channel)
         executor: Any = executor_pb2_grpc.ExecutorStub(channel)
 
@@ -78,7 +78,7 @@ def test_a_module_that_is_too_large_is_413_in_rest_and_named_in_grpc(platform: P
     wasm = padded(ECHO.wasm, MAX_BYTES + 1)
 
     answer = post(platform, "too-large", wasm)
-    with grpc.insecure_channel(platform.grpc_address) as channel:
+    with platform.channel() as channel:
         registry: Any = registry_pb2_grpc.RegistryStub(channel)
         with pytest.raises(grpc.RpcError) as caught:
             registry.CreateFunction(registry_pb2.CreateFunctionRequest(name="too-large", language="wasm", wasm=wasm), timeout=10)

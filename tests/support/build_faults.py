@@ -57,7 +57,7 @@ class Building:
         return SOURCES[name.removeprefix("build-")].replace("NUMBER", str(self._random.getrandbits(30)))
 
     def _edit(self, name: str) -> None:
-        with httpx.Client(base_url=self._platform.http.base_url, timeout=40, trust_env=False) as client:
+        with self._platform.client(40) as client:
             while not self._stop.wait(0.05):
                 with suppress(httpx.HTTPError):
                     if client.get(f"/functions/{name}").json()["status"] in ("READY", "FAILED"):

@@ -73,7 +73,7 @@ class Load:
             thread.join()
 
     def _repeat(self, work: Callable[[httpx.Client], None]) -> None:
-        with httpx.Client(base_url=f"http://{self._platform.http_address}", timeout=CALL_SECONDS, trust_env=False) as client:
+        with self._platform.client(CALL_SECONDS) as client:
             while not self._stop.is_set():
                 try:
                     work(client)

@@ -9,10 +9,12 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import asyncpg
+import grpc
 import httpx
 import psutil
 
@@ -24,8 +26,30 @@ from tests.support.processes import descendants, environment
 ECHO = "export function handle(input: string): string { return input; }"
 
 
+class _Credential(grpc.UnaryUnaryClientInterceptor):
+    """Sends metadata with every unary call."""
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        self._headers = headers
+
+    def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+        metadata = [*(details.metadata or ()), *self._headers.items()]
+        return continuation(details._replace(metadata=metadata), request)
+
+
+class Bearing:
+    """A stub whose calls all have this metadata."""
+
+    def __init__(self, stub: Any, headers: Mapping[str, str]) -> None:
+        self._stub = stub
+        self._metadata = tuple(headers.items())
+
+    def __getattr__(self, name: str) -> Any:
+        return partial(getattr(self._stub, name), metadata=self._metadata)
+
+
 class Platform:
-    """A running platform."""
+    """A running platform. Its clients are the administrator's."""
 
     def __init__(self, home: Path, **variables: str) -> None:
         http, grpc = free_ports(2)
@@ -35,6 +59,26 @@ class Platform:
         self._process: subprocess.Popen[str] | None = None
         self.output: list[str] = []
         self.http = httpx.Client(base_url=f"http://{self.http_address}", timeout=100, trust_env=False)
+
+    @property
+    def key(self) -> str:
+        """The administrator's API key."""
+        return (self.home / "admin.key").read_text().strip()
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What a request of the administrator has, as headers or as metadata."""
+        return {"authorization": f"Bearer {self.key}"}
+
+    def client(self, seconds: float) -> httpx.Client:
+        """Another client of REST for the administrator."""
+        return httpx.Client(base_url=f"http://{self.http_address}", headers=self.headers, timeout=seconds, trust_env=False)
+
+    @contextmanager
+    def channel(self) -> Iterator[grpc.Channel]:
+        """The front door for the administrator."""
+        with grpc.insecure_channel(self.grpc_address) as channel:
+            yield grpc.intercept_channel(channel, _Credential(self.headers))
 
     @property
     def pid(self) -> int:
@@ -62,6 +106,7 @@ class Platform:
         threading.Thread(target=self._read, args=(self._process, up), daemon=True).start()
         if not up.wait(120) or self._process.poll() is not None:
             raise AssertionError("".join(self.output))
+        self.http.headers.update(self.headers)
 
     def stop(self) -> int:
         """Ctrl-C; returns the exit code."""

@@ -37,8 +37,13 @@ def running_service(name: str, log: Path, **variables: str) -> Iterator[str]:
 def running_process(name: str, address: str, log: Path, **variables: str) -> Iterator[psutil.Process]:
     """The process of a service, once gRPC at an address serves; stopped at the end."""
     with log.open("ab") as file:
+        # By itself it has nobody to ask who calls, unless a test says otherwise.
         process = subprocess.Popen(
-            [sys.executable, "-m", f"services.{name}"], env=environment(**variables), stdout=file, stderr=file, start_new_session=True
+            [sys.executable, "-m", f"services.{name}"],
+            env=environment(**{"KILN_AUTH": "off", **variables}),
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
         )
     try:
         wait_until_serving(address, process, log)

@@ -11,6 +11,7 @@ import pytest
 from docs.generate import REFERENCE, pages
 from libs.common.settings import SHARED, variables_of
 from libs.local.settings import Settings as Local
+from services.auth.settings import Settings as Auth
 from services.compiler.settings import Settings as Compiler
 from services.executor.settings import Settings as Executor
 from services.gateway import descriptors
@@ -19,7 +20,7 @@ from services.registry.settings import Settings as Registry
 
 ROOT: Final = Path(__file__).parents[2]
 DOCUMENTS: Final = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-MODELS: Final = (Gateway, Registry, Compiler, Executor, Local)
+MODELS: Final = (Gateway, Registry, Compiler, Executor, Auth, Local)
 VARIABLE: Final = re.compile(r"\bKILN_[A-Z_]+[A-Z]\b")
 # Of functions in C, whose constants have the prefix too.
 HEADER: Final = ROOT / "services/compiler/languages/c/include/kiln.h"

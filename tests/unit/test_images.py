@@ -13,17 +13,24 @@ import yaml
 from pydantic_settings import BaseSettings
 
 from libs.common.settings import variables_of
+from services.auth.settings import Settings as Auth
 from services.compiler.settings import Settings as Compiler
 from services.executor.settings import Settings as Executor
 from services.gateway.settings import Settings as Gateway
 from services.registry.settings import Settings as Registry
 
 ROOT: Final = Path(__file__).parents[2]
-MODELS: Final[dict[str, type[BaseSettings]]] = {"gateway": Gateway, "registry": Registry, "compiler": Compiler, "executor": Executor}
+MODELS: Final[dict[str, type[BaseSettings]]] = {
+    "gateway": Gateway,
+    "auth": Auth,
+    "registry": Registry,
+    "compiler": Compiler,
+    "executor": Executor,
+}
 COMPOSE: Final[dict[str, Any]] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 EACH: Final = pytest.mark.parametrize("service", MODELS)
 # Where the design has each service listen in its container.
-PORTS: Final = {"gateway": {8080, 9090}, "registry": {50051}, "compiler": {50053}, "executor": {50054}}
+PORTS: Final = {"gateway": {8080, 9090}, "registry": {50051}, "auth": {50052}, "compiler": {50053}, "executor": {50054}}
 
 
 def instructions(service: str, name: str) -> list[str]:
@@ -164,8 +171,9 @@ def test_only_the_gateway_is_published_and_only_to_this_machine() -> None:
     assert published == {"gateway": ["127.0.0.1:8080:8080", "127.0.0.1:9090:9090"]}
 
 
-def test_no_password_is_written_down() -> None:
+def test_no_password_or_key_is_written_down() -> None:
     text = (ROOT / "docker-compose.yml").read_text()
 
     assert re.findall(r"PASSWORD: (\S+)", text) == ["${KILN_POSTGRES_PASSWORD:?set"]
+    assert set(re.findall(r"KEY: (\S+)", text)) == {"${KILN_SEALING_KEY:?set"}
     assert re.findall(r"postgresql://kiln:(.*?)@", text) == ["${KILN_POSTGRES_PASSWORD:?set it to a password of your own}"]

@@ -19,7 +19,7 @@ def used(folder: Path) -> Set[str]:
 
 
 def test_the_services_with_queries_are_found() -> None:
-    assert {"compiler", "executor", "registry"} <= {path.parent.name for path in FILES}
+    assert {"auth", "compiler", "executor", "registry"} <= {path.parent.name for path in FILES}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda path: path.parent.name)
