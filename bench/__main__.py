@@ -1,4 +1,4 @@
-"""python -m bench [--quick] [sandbox] [cold] [bombs] [compiling] [executing] [serving]: measures all, or what is named."""
+"""python -m bench [--quick] [access] [sandbox] [cold] [bombs] [compiling] [executing] [serving]: measures all, or what is named."""
 
 import argparse
 from collections.abc import Callable, Iterable, Iterator
@@ -6,11 +6,12 @@ from typing import Final
 
 import httpx
 
-from bench import bombs, cold, compiling, executing, sandbox, serving
+from bench import access, bombs, cold, compiling, executing, sandbox, serving
 from bench.platform import running
 
 # Name → what it measures, part by part, as Markdown; rounds; rounds with --quick.
 _ALONE: Final[dict[str, tuple[Callable[[int], Iterator[str]], int, int]]] = {
+    "access": (access.measure, 200, 20),
     "sandbox": (sandbox.measure, 200, 20),
     "cold": (cold.measure, 20, 3),
 }

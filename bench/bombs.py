@@ -10,6 +10,7 @@ from typing import Final
 import httpx
 
 from bench.figures import p50, p95, ratio, seconds, table
+from bench.platform import credential
 
 # Others that build one source after the other, each of a function of its own.
 _OTHERS: Final = 4
@@ -83,7 +84,7 @@ def _others(client: httpx.Client, language: str, source: str, numbers: Iterator[
     stop = threading.Event()
 
     def one_after_the_other() -> None:
-        with httpx.Client(base_url=client.base_url, timeout=60) as own:
+        with httpx.Client(base_url=client.base_url, headers=credential(client), timeout=60) as own:
             while not stop.is_set():
                 _build(own, language, source, next(numbers))
 

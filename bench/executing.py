@@ -8,7 +8,7 @@ from typing import Final
 import httpx
 
 from bench.figures import p50, p95, ratio, seconds, table
-from bench.platform import create, settle
+from bench.platform import create, credential, settle
 
 _NAME: Final = "bench-echo"
 _SOURCE: Final = "export function handle(input: string): string { return input; }"
@@ -23,20 +23,20 @@ def measure(client: httpx.Client, rounds: int) -> Iterator[str]:
     settle(client, _NAME)
     rows = []
     for connections in (1, 8):
-        ours, ours_rate = asyncio.run(_times(str(client.base_url), connections, rounds, _execute))
-        theirs, theirs_rate = asyncio.run(_times(str(client.base_url), connections, rounds, _health))
+        ours, ours_rate = asyncio.run(_times(client, connections, rounds, _execute))
+        theirs, theirs_rate = asyncio.run(_times(client, connections, rounds, _health))
         for name, pick in (("p50", p50), ("p95", p95)):
             rows.append([f"{connections}, {name}", seconds(pick(ours)), seconds(pick(theirs)), ratio(pick(ours), pick(theirs))])
         rows.append([f"{connections}, calls a second", f"{ours_rate:.0f}", f"{theirs_rate:.0f}", ratio(ours_rate, theirs_rate)])
     yield table(["connections", "execute", "`GET /health`", "ratio"], rows)
 
 
-async def _times(base_url: str, connections: int, rounds: int, call: Call) -> tuple[list[float], float]:
+async def _times(like: httpx.Client, connections: int, rounds: int, call: Call) -> tuple[list[float], float]:
     """Seconds of each call, and calls a second of all."""
     times: list[float] = []
 
     async def one_after_the_other() -> None:
-        async with httpx.AsyncClient(base_url=base_url, timeout=60) as client:
+        async with httpx.AsyncClient(base_url=like.base_url, headers=credential(like), timeout=60) as client:
             await call(client)
             for _ in range(rounds):
                 began = time.perf_counter()

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import grpc
@@ -11,6 +12,7 @@ from kiln.executor.v1 import executor_pb2 as pb
 from kiln.executor.v1 import executor_pb2_grpc
 
 from bench.figures import ratios, spread, table
+from bench.platform import credential
 from bench.serving import functions
 from bench.serving.processes import Processes
 
@@ -18,6 +20,7 @@ _INPUTS: Final = 100
 # So many batches make one turn: the system accounts for processor time in hundredths of a second.
 _BATCHES: Final = 20
 
+Metadata = tuple[tuple[str, str], ...]
 Call = Callable[[executor_pb2_grpc.ExecutorStub, str], Sequence[pb.Execution]]
 
 
@@ -33,9 +36,9 @@ def measure(client: httpx.Client, processes: Processes, rounds: int) -> Iterator
     """A table of both rates."""
     batch, single = _Turns(), _Turns()
     with grpc.insecure_channel(processes.executor_address) as channel:
-        stub = executor_pb2_grpc.ExecutorStub(channel)
+        stub, metadata = executor_pb2_grpc.ExecutorStub(channel), tuple(credential(client).items())
         for _ in range(rounds):
-            for turns, call in ((batch, _batch), (single, _one_after_the_other)):
+            for turns, call in ((batch, partial(_batch, metadata)), (single, partial(_one_after_the_other, metadata))):
                 _take_turn(client, processes, stub, call, turns)
     rows = (("executions a second", batch.rates, single.rates), ("a second of one core", batch.per_core, single.per_core))
     yield table(
@@ -61,11 +64,11 @@ def _take_turn(client: httpx.Client, processes: Processes, stub: executor_pb2_gr
     turns.per_core.append(_BATCHES * _INPUTS / (used["executor"] + used["its workers"]))
 
 
-def _batch(stub: executor_pb2_grpc.ExecutorStub, name: str) -> Sequence[pb.Execution]:
+def _batch(metadata: Metadata, stub: executor_pb2_grpc.ExecutorStub, name: str) -> Sequence[pb.Execution]:
     request = pb.ExecuteBatchRequest(id=name, input_texts=[functions.INPUT_TEXT] * _INPUTS, payload_form=pb.TEXT)
-    return stub.ExecuteBatch(request, timeout=60).executions
+    return stub.ExecuteBatch(request, metadata=metadata, timeout=60).executions
 
 
-def _one_after_the_other(stub: executor_pb2_grpc.ExecutorStub, name: str) -> Sequence[pb.Execution]:
+def _one_after_the_other(metadata: Metadata, stub: executor_pb2_grpc.ExecutorStub, name: str) -> Sequence[pb.Execution]:
     request = pb.ExecuteFunctionRequest(id=name, input_text=functions.INPUT_TEXT, payload_form=pb.TEXT)
-    return [stub.ExecuteFunction(request, timeout=60) for _ in range(_INPUTS)]
+    return [stub.ExecuteFunction(request, metadata=metadata, timeout=60) for _ in range(_INPUTS)]

@@ -29,13 +29,17 @@ def deploy(client: httpx.Client) -> str:
     return name
 
 
-def check_echo(url: str) -> None:
+def check_echo(url: str, headers: Mapping[str, str] | None = None) -> None:
     """Calls a function, or what stands for one, once.
+
+    Args:
+        url: Where it is.
+        headers: What the caller proves itself by.
 
     Raises:
         SystemExit: it does not answer with its input.
     """
-    answer = httpx.post(url, content=BODY, headers={"content-type": "application/json"}, timeout=60).raise_for_status()
+    answer = httpx.post(url, content=BODY, headers={"content-type": "application/json", **(headers or {})}, timeout=60).raise_for_status()
     if answer.json()["output"] != INPUT:
         raise SystemExit(f"not an echo: {answer.text}")
 

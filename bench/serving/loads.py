@@ -3,7 +3,7 @@
 import re
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -34,15 +34,15 @@ class Load:
     p99: float
 
 
-def wrk(url: str, body: str, *, connections: int, seconds: int) -> Load:
-    """Posts a body as JSON over and over, one request at a time on each connection.
+def wrk(url: str, body: str, *, connections: int, seconds: int, headers: Mapping[str, str] | None = None) -> Load:
+    """Posts a body as JSON over and over, one request at a time on each connection. Headers are sent besides.
 
     Raises:
         SystemExit: an answer was no success, or a connection broke.
     """
     # Its own time-out counts slow answers as errors; they are in the percentiles instead.
     options = ["--threads=1", f"--connections={connections}", f"--duration={seconds}s", "--timeout=60s", f"--script={_REPORT}"]
-    told = _run(["wrk", *options, url, "--", body])
+    told = _run(["wrk", *options, *_headers(headers), url, "--", body])
     answered, micros, p50, p99, refused, broken = map(int, told.splitlines()[-1].split())
     if refused or broken or not answered:
         raise SystemExit(f"of {answered} answers of {url} {refused} were no success, and {broken} connections broke")
@@ -62,7 +62,7 @@ class Streams:
     answer_bytes: int
 
 
-def h2load(url: str, message: bytes, *, calls: int, connections: int, streams: int) -> Streams:
+def h2load(url: str, message: bytes, *, calls: int, connections: int, streams: int, metadata: Mapping[str, str] | None = None) -> Streams:
     """Makes so many unary gRPC calls, with so many streams at a time on each connection. It does not look at their status.
 
     Raises:
@@ -72,7 +72,7 @@ def h2load(url: str, message: bytes, *, calls: int, connections: int, streams: i
         file.write(framed(message))
         file.flush()
         shape = [f"--requests={calls}", f"--clients={connections}", f"--max-concurrent-streams={streams}"]
-        headers = ["--header=content-type: application/grpc", "--header=te: trailers"]
+        headers = _headers({"content-type": "application/grpc", "te": "trailers", **(metadata or {})})
         told = _run(["h2load", *shape, *headers, f"--data={file.name}", url])
     found = _H2LOAD.search(told)
     if not found or int(found["succeeded"]) != calls:
@@ -83,6 +83,10 @@ def h2load(url: str, message: bytes, *, calls: int, connections: int, streams: i
 def framed(message: bytes) -> bytes:
     """A message as gRPC sends it: not compressed, its length, itself."""
     return b"\0" + len(message).to_bytes(4, "big") + message
+
+
+def _headers(headers: Mapping[str, str] | None) -> list[str]:
+    return [f"--header={name}: {value}" for name, value in (headers or {}).items()]
 
 
 def _run(command: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ import httpx
 import psutil
 
 from bench.figures import ratios, seconds, spread, table
-from bench.platform import rest
+from bench.platform import credential, rest
 from bench.serving import functions
 from bench.serving.loads import Load, wrk
 from bench.serving.processes import PARTS, Processes, used_with_children
@@ -86,8 +86,8 @@ def _account(both: _Turns) -> Mapping[str, str]:
 def _ours(client: httpx.Client, processes: Processes, connections: int) -> _Turn:
     name = functions.deploy(client)
     url = f"{client.base_url}/functions/{name}/execute"
-    functions.check_echo(url)
-    load, used = processes.during(lambda: wrk(url, functions.BODY, connections=connections, seconds=_SECONDS))
+    functions.check_echo(url, headers := credential(client))
+    load, used = processes.during(lambda: wrk(url, functions.BODY, connections=connections, seconds=_SECONDS, headers=headers))
     # The one call before is in the history as well.
     runs = functions.completed(client, name, answered=load.answered + 1, cut_off=connections) - 1
     return _Turn(load, {part: together / runs for part, together in used.items()})

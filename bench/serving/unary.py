@@ -10,7 +10,7 @@ from kiln.executor.v1 import executor_pb2 as pb
 from kiln.executor.v1 import executor_pb2_grpc
 
 from bench.figures import ratios, spread, table
-from bench.platform import rest
+from bench.platform import credential, rest
 from bench.serving import functions
 from bench.serving.loads import framed, h2load
 from bench.serving.processes import Processes
@@ -28,7 +28,7 @@ def measure(client: httpx.Client, processes: Processes, rounds: int) -> Iterator
     ours: dict[tuple[int, int], list[float]] = {shape: [] for shape in _SHAPES}
     theirs: dict[tuple[int, int], list[float]] = {shape: [] for shape in _SHAPES}
     with ExitStack() as stack:
-        request, answer = _once(processes.executor_address, functions.deploy(client))
+        request, answer = _once(client, processes.executor_address, functions.deploy(client))
         echoes = [stack.enter_context(grpc_echo(name, answer)) for name in _ECHOES]
         for _ in range(rounds):
             for shape in _SHAPES:
@@ -51,9 +51,10 @@ def measure(client: httpx.Client, processes: Processes, rounds: int) -> Iterator
 
 def _ours(client: httpx.Client, address: str, shape: tuple[int, int]) -> float:
     name = functions.deploy(client)
-    request, _ = _once(address, name)
+    request, _ = _once(client, address, name)
     connections, streams = shape
-    load = h2load(f"http://{address}/{_METHOD}", request, calls=_CALLS, connections=connections, streams=streams)
+    url, metadata = f"http://{address}/{_METHOD}", credential(client)
+    load = h2load(url, request, calls=_CALLS, connections=connections, streams=streams, metadata=metadata)
     # h2load knows nothing of gRPC's own status; the history tells, which has the call before as well.
     functions.completed(client, name, answered=_CALLS + 1)
     return load.rate
@@ -68,7 +69,7 @@ def _theirs(address: str, request: bytes, answer: bytes, shape: tuple[int, int])
     return load.rate
 
 
-def _once(address: str, name: str) -> tuple[bytes, bytes]:
+def _once(client: httpx.Client, address: str, name: str) -> tuple[bytes, bytes]:
     """The bytes of a request and of its answer.
 
     Raises:
@@ -76,6 +77,6 @@ def _once(address: str, name: str) -> tuple[bytes, bytes]:
     """
     request = pb.ExecuteFunctionRequest(id=name, input_text=functions.INPUT_TEXT, payload_form=pb.TEXT)
     with grpc.insecure_channel(address) as channel:
-        answer = executor_pb2_grpc.ExecutorStub(channel).ExecuteFunction(request, timeout=60)
+        answer = executor_pb2_grpc.ExecutorStub(channel).ExecuteFunction(request, metadata=tuple(credential(client).items()), timeout=60)
     functions.check_execution(answer)
     return request.SerializeToString(), answer.SerializeToString()
