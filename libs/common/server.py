@@ -140,15 +140,11 @@ class Process:
         self.background(forever("token_watch", TokenWatch(stub, state).follow, pause_seconds=0.1))
         return Exchange(stub, state)
 
-    async def guard(self, exchange: Exchange | None = None) -> Guard:
-        """What lets calls in.
-
-        Args:
-            exchange: Instead of one over the auth service, for that itself.
-        """
+    async def guard(self) -> Guard:
+        """What lets calls in. It follows the auth service, which so follows itself, as the others do."""
         if self.tokens is None:
             return OpenGuard()
-        return TokenGuard(exchange or await self.exchange(), self.tokens, grace_seconds=self._access.auth_grace_seconds)
+        return TokenGuard(await self.exchange(), self.tokens, grace_seconds=self._access.auth_grace_seconds)
 
     async def stopped(self) -> None:
         """Waits until the process is told to stop."""
@@ -169,19 +165,18 @@ class Service(Process):
         super().__init__(name, settings, [settings.listen_address])
         self._settings = settings
 
-    async def serve(self, *registrations: Registration, services: Sequence[str], guard: Guard | None = None) -> None:
+    async def serve(self, *registrations: Registration, services: Sequence[str]) -> None:
         """Serves until told to stop.
 
         Args:
             registrations: Each adds one servicer.
             services: Full names for health and reflection.
-            guard: Lets calls in, instead of one that follows the auth service.
         """
         server = await start_server(
             self._settings.listen_address,
             registrations,
             services=services,
-            around=ServerInterceptor(guard or await self.guard(), max_concurrent=self._settings.max_concurrent_calls),
+            around=ServerInterceptor(await self.guard(), max_concurrent=self._settings.max_concurrent_calls),
         )
         logger().info("serving", address=self._settings.listen_address)
         freeze()

@@ -99,6 +99,7 @@ class TokenGuard:
         self._clock = clock
         # Verifying a token costs as much as several calls in the sandbox.
         self._seen: OrderedDict[str, AccessToken] = OrderedDict()
+        self._callers: OrderedDict[tuple[str, str, str], None] = OrderedDict()
 
     def recall(self, policy: Policy, authorization: str) -> AccessToken | None:
         """See `Guard`."""
@@ -141,9 +142,11 @@ class TokenGuard:
             return token
         if _type_of(presented) == service_tokens.TYPE:
             return self._remember(authorization, AccessToken(*_service(self._services, presented)))
-        # Whoever was not seen before may have been refused since the auth service was last heard.
-        self._check_heard(SILENCE_SECONDS)
+        self._check_heard(self._grace_seconds)
         token = verify(presented, self._state.keys)
+        if _who(token) not in self._callers:
+            # Who was not seen before may have been refused since the auth service was last heard.
+            self._check_heard(SILENCE_SECONDS)
         self._check_still_true(token)
         return self._remember(authorization, token)
 
@@ -163,7 +166,17 @@ class TokenGuard:
         self._seen[authorization] = token
         if len(self._seen) > _MAX_SEEN:
             self._seen.popitem(last=False)
+        # Their next tokens are others.
+        self._callers[_who(token)] = None
+        self._callers.move_to_end(_who(token))
+        if len(self._callers) > _MAX_SEEN:
+            self._callers.popitem(last=False)
         return token
+
+
+def _who(token: AccessToken) -> tuple[str, str, str]:
+    """A caller, as far as one token is followed by another: a user by one of its credentials."""
+    return token.principal.id, token.principal.session, token.principal.api_key
 
 
 def _service(services: ServiceTokens, text: str) -> tuple[Principal, int, float]:

@@ -384,6 +384,19 @@ async def test_an_api_key_that_was_not_seen_is_asked_of_auth_even_while_its_news
     assert await world.asked(SIGNED_IN, world.key(dev())) == OK
 
 
+async def test_the_next_token_of_a_caller_that_was_seen_is_taken_while_auth_is_silent_and_that_of_another_key_is_not() -> None:
+    world, caller = World(), dev(api_key="one")
+    assert await world.asked(SIGNED_IN, world.header(caller)) == OK
+
+    world.hearing.move(GRACE_SECONDS - 1)
+    following = await world.asked(SIGNED_IN, world.header(caller, revision=2))
+    by_another = await world.asked(SIGNED_IN, world.header(dev(id=caller.id, api_key="another")))
+    world.hearing.move(2)
+
+    assert (following, by_another) == (OK, "AUTH_AWAY")
+    assert await world.asked(SIGNED_IN, world.header(caller, revision=3)) == "AUTH_AWAY"
+
+
 async def test_who_was_revoked_while_remembered_stays_refused_while_auth_is_silent() -> None:
     world = World()
     principal = dev()
