@@ -257,8 +257,8 @@ async def test_versions_of_deleted_functions_go_and_their_tombstones_later(regis
     kept = await registry.created_ready("kept")
     deleted = await registry.created_ready("deleted")
     await registry.database.execute(
-        "INSERT INTO registry.versions (function_id, version, language, source, status) "
-        "SELECT $1, number, 'assemblyscript', 'x', 'PENDING' FROM generate_series(2, 1300) AS number",
+        "INSERT INTO registry.versions (function_id, version, language, source, created_by, status) "
+        "SELECT $1, number, 'assemblyscript', 'x', '', 'PENDING' FROM generate_series(2, 1300) AS number",
         deleted.id,
     )
     await registry.functions.delete("deleted")
