@@ -658,6 +658,7 @@ async def test_an_executor_that_is_told_to_stop_ends_also_when_the_database_is_a
 async def test_an_executor_that_is_told_to_stop_while_it_waits_for_its_database_ends(home: Path) -> None:
     log, (own, nobody) = home / "waiting.log", free_ports(2)
     settings = environment(
+        KILN_AUTH="off",
         KILN_DATABASE_URL=f"postgresql://kiln:x@127.0.0.1:{nobody}/kiln",
         KILN_LISTEN_ADDRESS=f"127.0.0.1:{own}",
         KILN_EXECUTOR_JOURNAL_FOLDER=str(home / "journal"),
