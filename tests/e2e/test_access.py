@@ -243,6 +243,7 @@ def test_callers_that_were_seen_go_on_while_auth_is_killed_and_started_again(own
         thread.start()
     try:
         for _ in range(2):
+            # Calls are made without it, and once it is back.
             own.process("auth").send_signal(signal.SIGKILL)
             time.sleep(0.5)
             within(30, lambda: own.http.get("/health").json()["services"]["auth"]["status"] == "UP")
