@@ -1,7 +1,6 @@
 """A server asks of every call who makes it, whichever way the call comes."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -304,12 +303,10 @@ async def test_a_stream_that_stays_open_ends_within_seconds_once_its_caller_may_
     first = [(await stream.read()).id for stream in (ending, staying)]
 
     server.auth.change("a-session")
-    began = time.monotonic()
-    end = await refusal(asyncio.wait_for(ending.read(), 10))
+    end = await refusal(asyncio.wait_for(ending.read(), 5))
 
     assert first == [user.id, other.id]
     assert end == ("UNAUTHENTICATED", "STALE_TOKEN")
-    assert time.monotonic() - began < 5
     # Nobody else's ends, and no service's.
     await staying.write(executor_pb2.ExecuteStreamRequest())
     await watch.write(registry_pb2.WatchFunctionsRequest())

@@ -214,12 +214,9 @@ def test_any_one_changed_character_is_refused(data: st.DataObject) -> None:
 
 def test_a_megabyte_is_refused_before_it_is_read() -> None:
     much = SIGNER.signed(SIGNER.claims() | {"groups": ["x" * 1_000_000]})
-    began = time.perf_counter()
 
-    message = refusal(much)
-
-    assert "too long" in message
-    assert time.perf_counter() - began < 0.05
+    assert "too long" in refusal(much)
+    assert "too long" in refusal("x" * 1_000_000)
 
 
 def test_the_largest_token_that_is_made_is_taken() -> None:

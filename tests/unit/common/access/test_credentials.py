@@ -89,6 +89,13 @@ def test_an_id_that_no_uuid_has_is_refused_whatever_its_checksum() -> None:
     assert parse_credential(too_large) is None
 
 
+@pytest.mark.parametrize("secret", ["", "0" * 32, "0" * 34, "0" * 32 + "_", "0" * 32 + "é"])
+def test_a_secret_of_another_form_is_refused_whatever_its_checksum(secret: str) -> None:
+    assert parse_credential(_with_id("0" * 22)) is not None
+
+    assert parse_credential(_with_id("0" * 22, secret)) is None
+
+
 @pytest.mark.parametrize("kind", list(Kind))
 def test_no_two_are_alike(kind: Kind) -> None:
     made = [new_credential(kind) for _ in range(1000)]
@@ -112,9 +119,9 @@ def test_what_does_not_begin_as_a_credential_does_not_look_like_one(text: str) -
     assert not looks_like_credential(text)
 
 
-def _with_id(identity: str) -> str:
-    """A text of the right form and checksum."""
-    body = f"kiln_{identity}_{'0' * 33}"
+def _with_id(identity: str, secret: str = "0" * 33) -> str:
+    """A text with the right checksum."""
+    body = f"kiln_{identity}_{secret}"
     number, digits = zlib.crc32(body.encode()), ""
     for _ in range(6):
         number, digit = divmod(number, 62)

@@ -267,6 +267,20 @@ async def test_only_so_many_are_remembered_and_the_oldest_go_first(world: World,
     assert len(world.exchange._remembered) == 3
 
 
+async def test_who_was_asked_for_last_goes_last(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_REMEMBERED", 2)
+    first, second, third = (world.credential() for _ in range(3))
+    for one in (first, second):
+        await world.exchange.token(one, HERE)
+    world.state.hear([], stale(world.auth.principals[first].id, 2))
+    world.auth.revision = 2
+
+    for one in (first, third, first):
+        await world.exchange.token(one, HERE)
+
+    assert [one for one, _ in world.auth.asked] == [first, second, first, third]
+
+
 async def test_nothing_that_is_remembered_has_the_credential(world: World) -> None:
     credential = world.credential()
 
