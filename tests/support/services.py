@@ -69,8 +69,7 @@ class Services(grpc.GenericRpcHandler):
         """The handler of an RPC."""
         if handler_call_details.method == CARRY:
             return grpc.stream_stream_rpc_method_handler(self._carry, carrier_pb2.CarryRequest.FromString, _written)
-        metadata = {pair[0]: pair[1] for pair in handler_call_details.invocation_metadata}
-        return self._handler(handler_call_details.method, metadata)
+        return self._handler(handler_call_details.method, _by_name(handler_call_details.invocation_metadata))
 
     def _handler(self, name: str, metadata: dict[str, str | bytes]) -> Any:
         method = _METHODS.get(name)
@@ -140,7 +139,7 @@ class _CarriedContext:
 
     def __init__(self, call: carrier_pb2.Call) -> None:
         self.answer = carrier_pb2.Answer(number=call.number)
-        self.metadata = dict(unpacked(call.metadata))
+        self.metadata = _by_name(unpacked(call.metadata))
         self._callbacks: list[Callable[[], Any]] = []
 
     def add_callback(self, callback: Callable[[], Any]) -> None:
@@ -158,6 +157,14 @@ class _CarriedContext:
         # As gRPC does before any status of a handler.
         self.answer.initial.add(key="x-answered", value=b"1")
         raise _Aborted
+
+
+def _by_name(pairs: Iterable[tuple[str, str | bytes]]) -> dict[str, str | bytes]:
+    """Metadata by name. What came twice is there twice, as HTTP writes it."""
+    found: dict[str, str | bytes] = {}
+    for name, value in pairs:
+        found[name] = f"{found[name]!s}, {value!s}" if name in found else value
+    return found
 
 
 def _written(answer: Any) -> bytes:
