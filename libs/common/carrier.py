@@ -14,6 +14,7 @@ from kiln.carrier.v1 import carrier_pb2 as pb
 from kiln.carrier.v1 import carrier_pb2_grpc
 
 from libs.common import status
+from libs.common.access.bearer import AUTHORIZATION, bearer
 from libs.common.access.service_tokens import ServiceTokens
 from libs.common.logs import logger
 
@@ -112,7 +113,7 @@ class Carrier:
 
     async def _run(self) -> None:
         """Keeps one stream until it ends; calls that it leaves unanswered fail."""
-        stream = self._stub.Carry(metadata=[("authorization", f"Bearer {self._tokens.own()}")] if self._tokens else ())
+        stream = self._stub.Carry(metadata=[(AUTHORIZATION, bearer(self._tokens.own()))] if self._tokens else ())
         sending = asyncio.create_task(self._send(stream))
         failure: grpc.aio.AioRpcError | None = None
         try:

@@ -12,7 +12,8 @@ from google.protobuf.message import DecodeError
 
 from libs.common import errors, request, status
 from libs.common.access.access_tokens import AccessToken
-from libs.common.access.guard import AUTHORIZATION, Guard
+from libs.common.access.bearer import AUTHORIZATION, bearer
+from libs.common.access.guard import Guard
 from libs.common.access.principal import set_caller
 from libs.common.access.service_tokens import ServiceTokens
 from libs.common.errors import KilnError
@@ -208,7 +209,7 @@ def _current_task() -> "asyncio.Task[Any]":
 def address_of(context: Any) -> str:
     """Where a caller is: as the gateway says where it carries the call, else where the connection comes from."""
     if getattr(context, "is_carried", False):
-        return _said(context, request.CALLER_ADDRESS_HEADER)
+        return said(context, request.CALLER_ADDRESS_HEADER)
     # For instance `ipv4:127.0.0.1:40312` or `ipv6:%5B::1%5D:40312`.
     kind, _, rest = unquote(context.peer()).partition(":")
     return rest.rpartition(":")[0].strip("[]") if kind in ("ipv4", "ipv6") else ""
@@ -216,10 +217,10 @@ def address_of(context: Any) -> str:
 
 def agent_of(context: Any) -> str:
     """What a caller says of its program."""
-    return _said(context, request.CALLER_AGENT_HEADER if getattr(context, "is_carried", False) else "user-agent")
+    return said(context, request.CALLER_AGENT_HEADER if getattr(context, "is_carried", False) else "user-agent")
 
 
-def _said(context: Any, wanted: str) -> str:
+def said(context: Any, wanted: str) -> str:
     """The value of some metadata; empty when there is none."""
     return next((value for key, value in context.invocation_metadata() or () if key == wanted and isinstance(value, str)), "")
 
@@ -312,7 +313,7 @@ def _outgoing(details: Any, tokens: ServiceTokens | None) -> grpc.aio.ClientCall
     if identity := request.request_id.get():
         metadata[request.REQUEST_ID_HEADER] = identity
     if tokens and metadata.get(AUTHORIZATION) is None:
-        metadata[AUTHORIZATION] = f"Bearer {tokens.own()}"
+        metadata[AUTHORIZATION] = bearer(tokens.own())
     return grpc.aio.ClientCallDetails(
         method=details.method,
         timeout=details.timeout or onward_timeout(method),

@@ -2,7 +2,7 @@
 
 import re
 import time
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 from typing import Final
 
 from libs.common.ids import uuid7
@@ -25,6 +25,13 @@ deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
 def accept_request_id(offered: str | None) -> str:
     """The caller's own id where it is one that may stand in a log line, else a new one."""
     return offered if offered and _ACCEPTABLE.fullmatch(offered) else str(uuid7())
+
+
+def without_deadline() -> Context:
+    """The context of the call being served, for what is done for others as well: this call may be in a hurry."""
+    context = copy_context()
+    context.run(deadline.set, None)
+    return context
 
 
 def remaining_seconds() -> float | None:

@@ -3,12 +3,9 @@
 import base64
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from datetime import datetime
 from typing import Any
 
 from google.protobuf import empty_pb2
-from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
 from kiln.auth.v1 import auth_pb2 as pb
 from kiln.auth.v1 import auth_pb2_grpc
 from kiln.options.v1 import options_pb2
@@ -16,6 +13,7 @@ from kiln.options.v1 import options_pb2
 from libs.common.access.principal import Principal, Role, caller
 from libs.common.errors import InvalidArgument
 from libs.common.interceptors import address_of, agent_of
+from libs.common.messages import given, timestamp
 from libs.common.pages import page_of
 from services.auth.api_keys import ApiKeys, Issued, NewApiKey
 from services.auth.callers import own_id
@@ -40,7 +38,7 @@ class AuthServicer(auth_pb2_grpc.AuthServicer):
 
     async def Login(self, request: pb.LoginRequest, context: Any) -> pb.LoginResponse:
         begun = await self._sessions.login(request.name, request.password, origin_of(context))
-        expires_at = _time(begun.session.expires_at)
+        expires_at = timestamp(begun.session.expires_at)
         return pb.LoginResponse(caller=caller_to_proto(begun.caller), expires_at=expires_at, session_token=begun.token)
 
     async def Logout(self, request: pb.LogoutRequest, context: Any) -> empty_pb2.Empty:
@@ -70,7 +68,7 @@ class AuthServicer(auth_pb2_grpc.AuthServicer):
 
     async def UpdateUser(self, request: pb.UpdateUserRequest, context: Any) -> pb.User:
         role = _role(request.role) if request.HasField("role") else None
-        patch = UserPatch(role, _given(request, "disabled"), _given(request, "password"))
+        patch = UserPatch(role, given(request, "disabled"), given(request, "password"))
         return user_to_proto(await self._users.update(caller(), request.id, patch))
 
     async def DeleteUser(self, request: pb.DeleteUserRequest, context: Any) -> empty_pb2.Empty:
@@ -88,7 +86,7 @@ class AuthServicer(auth_pb2_grpc.AuthServicer):
         return group_to_proto(await self._groups.get(request.id))
 
     async def UpdateGroup(self, request: pb.UpdateGroupRequest, context: Any) -> pb.Group:
-        return group_to_proto(await self._groups.update(caller(), request.id, _given(request, "description")))
+        return group_to_proto(await self._groups.update(caller(), request.id, given(request, "description")))
 
     async def DeleteGroup(self, request: pb.DeleteGroupRequest, context: Any) -> empty_pb2.Empty:
         await self._groups.delete(caller(), request.id)
@@ -120,7 +118,7 @@ class AuthServicer(auth_pb2_grpc.AuthServicer):
 
     async def CreateApiKey(self, request: pb.CreateApiKeyRequest, context: Any) -> pb.ApiKey:
         verbs = [_verb(number) for number in request.verbs]
-        new = NewApiKey(request.name, request.user, _given(request, "expires_in_days"), list(request.functions), verbs)
+        new = NewApiKey(request.name, request.user, given(request, "expires_in_days"), list(request.functions), verbs)
         return issued_to_proto(await self._api_keys.create(caller(), new))
 
     async def ListApiKeys(self, request: pb.ListApiKeysRequest, context: Any) -> pb.ListApiKeysResponse:
@@ -132,7 +130,7 @@ class AuthServicer(auth_pb2_grpc.AuthServicer):
         return api_key_to_proto(await self._api_keys.get(caller(), request.id))
 
     async def RotateApiKey(self, request: pb.RotateApiKeyRequest, context: Any) -> pb.ApiKey:
-        overlap, days = _given(request, "overlap_hours"), _given(request, "expires_in_days")
+        overlap, days = given(request, "overlap_hours"), given(request, "expires_in_days")
         return issued_to_proto(await self._api_keys.rotate(caller(), request.id, overlap, days))
 
     async def RevokeApiKey(self, request: pb.RevokeApiKeyRequest, context: Any) -> empty_pb2.Empty:
@@ -149,7 +147,7 @@ class AuthInternalServicer(auth_pb2_grpc.AuthInternalServicer):
 
     async def ExchangeCredential(self, request: pb.ExchangeCredentialRequest, context: Any) -> pb.ExchangeCredentialResponse:
         token, expires_at = await self._exchange.exchange(request.credential, request.address)
-        return pb.ExchangeCredentialResponse(access_token=token, expires_at=_time(expires_at))
+        return pb.ExchangeCredentialResponse(access_token=token, expires_at=timestamp(expires_at))
 
     async def WatchTokens(self, request: pb.WatchTokensRequest, context: Any) -> AsyncIterator[pb.WatchTokensResponse]:
         async with aclosing(self._watch.follow()) as words:
@@ -186,8 +184,8 @@ def user_to_proto(user: User) -> pb.User:
         disabled=user.disabled,
         groups=map(str, user.groups),
         has_password=user.has_password,
-        created_at=_time(user.created_at),
-        updated_at=_time(user.updated_at),
+        created_at=timestamp(user.created_at),
+        updated_at=timestamp(user.updated_at),
     )
 
 
@@ -197,8 +195,8 @@ def group_to_proto(group: Group) -> pb.Group:
         id=str(group.id),
         name=group.name,
         description=group.description,
-        created_at=_time(group.created_at),
-        updated_at=_time(group.updated_at),
+        created_at=timestamp(group.created_at),
+        updated_at=timestamp(group.updated_at),
     )
 
 
@@ -207,9 +205,9 @@ def session_to_proto(session: Session, current: str) -> pb.Session:
     return pb.Session(
         id=str(session.id),
         user=str(session.user_id),
-        created_at=_time(session.created_at),
-        expires_at=_time(session.expires_at),
-        last_used_at=_time(session.last_used_at),
+        created_at=timestamp(session.created_at),
+        expires_at=timestamp(session.expires_at),
+        last_used_at=timestamp(session.last_used_at),
         address=session.address,
         user_agent=session.user_agent,
         current=str(session.id) == current,
@@ -224,11 +222,11 @@ def api_key_to_proto(key: ApiKey) -> pb.ApiKey:
         user=str(key.user_id),
         functions=map(str, key.functions),
         verbs=key.verbs,
-        created_at=_time(key.created_at),
-        expires_at=_time(key.expires_at),
-        last_used_at=_time(key.last_used_at),
+        created_at=timestamp(key.created_at),
+        expires_at=timestamp(key.expires_at),
+        last_used_at=timestamp(key.last_used_at),
         last_used_address=key.last_used_address,
-        revoked_at=_time(key.revoked_at),
+        revoked_at=timestamp(key.revoked_at),
         successor=str(key.successor or ""),
     )
 
@@ -255,16 +253,3 @@ def _role(number: int) -> Role:
 def _verb(number: int) -> str:
     """Its name; an empty one for a number without."""
     return options_pb2.Verb.Name(number) if number in options_pb2.Verb.values() else ""
-
-
-def _given(request: Message, field: str) -> Any:
-    """The value of an optional field, or None."""
-    return getattr(request, field) if request.HasField(field) else None
-
-
-def _time(moment: datetime | None) -> Timestamp | None:
-    if moment is None:
-        return None
-    stamp = Timestamp()
-    stamp.FromDatetime(moment)
-    return stamp

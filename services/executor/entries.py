@@ -11,7 +11,8 @@ from uuid import UUID
 import orjson
 from msgspec.structs import replace
 
-from services.executor.execution import Execution, Status, micros_of, moment_of
+from libs.common.times import micros_of, moment_of
+from services.executor.execution import Execution, Status
 from services.executor.sandbox.outcome import ErrorType, Frame, GuestError, Level, LogLine
 
 # Kind, id, and how long the JSON behind them is; what is left is input or output.

@@ -1,16 +1,12 @@
 """The record of one run, as the executor holds it."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
-from typing import Final
 from uuid import UUID
 
 import msgspec
 
 from services.executor.sandbox.outcome import GuestError, LogLine, Outcome
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 class Status(StrEnum):
@@ -59,16 +55,6 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     duration_us: int | None = None
     memory_peak_bytes: int | None = None
     completed_at: datetime | None = None
-
-
-def micros_of(moment: datetime) -> int:
-    """A time as whole microseconds since 1970."""
-    return (moment - _EPOCH) // _MICROSECOND
-
-
-def moment_of(micros: int) -> datetime:
-    """The time that `micros_of` was given."""
-    return _EPOCH + timedelta(microseconds=micros)
 
 
 def outcome_fields(outcome: Outcome) -> dict[str, object]:

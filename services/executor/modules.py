@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
-from contextvars import copy_context
 from typing import Final
 
 from libs.common import request
@@ -47,10 +46,7 @@ class Modules:
             raise _unloadable(runnable, self._unloadable[digest])
         task = self._preparing.get(digest)
         if task is None:
-            context = copy_context()
-            # It is for all who come meanwhile, and the first of them may be in a hurry.
-            context.run(request.deadline.set, None)
-            task = self._preparing[digest] = asyncio.create_task(self._prepare(runnable), context=context)
+            task = self._preparing[digest] = asyncio.create_task(self._prepare(runnable), context=request.without_deadline())
             task.add_done_callback(lambda _: self._preparing.pop(digest))
         # One caller that goes away must not take the work from the others.
         await asyncio.shield(task)

@@ -13,8 +13,9 @@ from kiln.executor.v1 import executor_pb2_grpc
 from libs.common import request as current
 from libs.common.errors import FailedPrecondition, InvalidArgument
 from libs.common.ids import parse_uuid, uuid7
+from libs.common.messages import timestamp
 from libs.common.pages import page_of
-from services.executor.execution import Durability, Execution, micros_of
+from services.executor.execution import Durability, Execution
 from services.executor.executions import Executions, Request
 from services.executor.many import AnswerRoom, Streams, answer_of, in_order, only_named, side_by_side
 from services.executor.payload import AnyCall, Given, answer_form, as_text, as_value, given_inputs, given_text
@@ -111,9 +112,9 @@ def execution_to_proto(execution: Execution, form: "pb.PayloadForm | int") -> pb
         cold_start=execution.cold_start,
         memory_peak_bytes=execution.memory_peak_bytes,
         request_id=execution.request_id,
-        created_at=_time(execution.created_at),
-        started_at=_time(execution.started_at),
-        completed_at=_time(execution.completed_at),
+        created_at=timestamp(execution.created_at),
+        started_at=timestamp(execution.started_at),
+        completed_at=timestamp(execution.completed_at),
         created_by=execution.created_by,
         **_payloads(execution, form),
     )
@@ -169,10 +170,3 @@ def _moment(message: Message, field: str) -> datetime | None:
         return stamp.ToDatetime(UTC)
     except ValueError:
         raise InvalidArgument.of(field, "is no time between the years 1 and 9999") from None
-
-
-def _time(moment: datetime | None) -> Timestamp | None:
-    if moment is None:
-        return None
-    seconds, micros = divmod(micros_of(moment), 1_000_000)
-    return Timestamp(seconds=seconds, nanos=micros * 1000)

@@ -12,16 +12,15 @@ import grpc
 
 from libs.common import request, status
 from libs.common.access.access_tokens import MAX_BYTES
+from libs.common.access.bearer import AUTHORIZATION, bearer, presented
 from libs.common.access.credentials import looks_like_credential
 from libs.common.access.exchange import Exchange
-from libs.common.access.guard import AUTHORIZATION
 from libs.common.carrier import Metadata
 from libs.common.errors import PermissionDenied, Unauthenticated
 from libs.common.policy import Access, policy_of
 
 # TLS may say `__Host-`, which browsers take from nobody else.
 COOKIE: Final = "kiln_session"
-_BEARER: Final = "Bearer "
 # The service that tells users from where they were signed in.
 _AUTH: Final = "/kiln.auth."
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -71,16 +70,16 @@ class Callers:
             # Nobody is asked there, so that a session that has ended keeps no browser from signing in again.
             return await call(_metadata(method, caller, ""))
         _refuse_unsendable(caller.authorization)
-        credential = _presented(caller.authorization)
+        credential = presented(caller.authorization) or ""
         if self._exchange is None or not looks_like_credential(credential):
             return await call(_metadata(method, caller, caller.authorization))
         try:
-            return await call(_metadata(method, caller, _BEARER + await self._exchange.token(credential, caller.address)))
+            return await call(_metadata(method, caller, bearer(await self._exchange.token(credential, caller.address))))
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.UNAUTHENTICATED or status.from_rpc_error(error).reason != "STALE_TOKEN":
                 raise
         self._exchange.forget(credential)
-        return await call(_metadata(method, caller, _BEARER + await self._exchange.token(credential, caller.address)))
+        return await call(_metadata(method, caller, bearer(await self._exchange.token(credential, caller.address))))
 
 
 def caller_of(method: str, headers: Mapping[str, str], address: str) -> Caller:
@@ -91,13 +90,13 @@ def caller_of(method: str, headers: Mapping[str, str], address: str) -> Caller:
     """
     authorization = headers.get(AUTHORIZATION, "")
     # What a browser is never made to send by a page of another site: it asks Kiln first, which does not allow it.
-    if not _presented(authorization):
+    if not presented(authorization):
         token = _session_token(headers.get("cookie", ""))
         # Also one without a session may do harm: it would sign the browser in as somebody else.
         if method not in _SAFE and not _is_of_this_site(headers, unless_told=not token):
             raise PermissionDenied("a page of another site cannot make this call", reason="CROSS_SITE")
         if token and not authorization:
-            authorization = _BEARER + token
+            authorization = bearer(token)
     return Caller(authorization, address, headers.get("user-agent", ""))
 
 
@@ -128,12 +127,6 @@ def _refuse_unsendable(authorization: str) -> None:
     """Refuses what is no credential and cannot be metadata, which gRPC would tell in words of its own."""
     if len(authorization) > MAX_BYTES or not (authorization.isascii() and authorization.isprintable()):
         raise Unauthenticated("authorization: must be `Bearer` and a credential", reason="BAD_CREDENTIALS")
-
-
-def _presented(authorization: str) -> str:
-    """What is behind `Bearer`, which may be written in any case; empty for anything else."""
-    scheme, _, presented = authorization.partition(" ")
-    return presented.strip() if scheme.lower() == "bearer" else ""
 
 
 def _session_token(header: str) -> str:

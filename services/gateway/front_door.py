@@ -17,9 +17,9 @@ from google.protobuf.descriptor import MethodDescriptor
 from grpc_health.v1 import health_pb2
 
 from libs.common import errors, request, status
-from libs.common.access.guard import AUTHORIZATION
+from libs.common.access.bearer import AUTHORIZATION
 from libs.common.carrier import Answer, Metadata
-from libs.common.interceptors import address_of, set_status, shown
+from libs.common.interceptors import address_of, agent_of, said, set_status, shown
 from libs.common.logs import logger
 from libs.common.policy import policy_of
 from libs.common.server import Server, start_server
@@ -113,7 +113,7 @@ class Proxy(grpc.GenericRpcHandler):
         """Gives a call its metadata for the way on, and its errors and the line in the log their form. A refusal is raised inside."""
         began = time.monotonic()
         offered = [pair for pair in context.invocation_metadata() or () if not _is_dropped(pair[0])]
-        identity = request.accept_request_id(_first(context, request.REQUEST_ID_HEADER))
+        identity = request.accept_request_id(said(context, request.REQUEST_ID_HEADER))
         request.request_id.set(identity)
         code = grpc.StatusCode.OK
         # Streams that stay open do not count; the service behind bounds them.
@@ -225,11 +225,7 @@ def _is_dropped(key: str) -> bool:
 
 
 def _caller(context: Context) -> Caller:
-    return Caller(_first(context, AUTHORIZATION) or "", address_of(context), _first(context, "user-agent") or "")
-
-
-def _first(context: Context, wanted: str) -> str | None:
-    return next((value for key, value in context.invocation_metadata() or () if key == wanted and isinstance(value, str)), None)
+    return Caller(said(context, AUTHORIZATION), address_of(context), agent_of(context))
 
 
 def _word(serves: bool) -> Any:

@@ -2,18 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from datetime import datetime
 from typing import Any
 
 from google.protobuf import empty_pb2
 from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
 from kiln.registry.v1 import registry_pb2 as pb
 from kiln.registry.v1 import registry_pb2_grpc
 
 from libs.common.access.principal import Principal, Role, set_caller
 from libs.common.errors import InvalidArgument
 from libs.common.ids import parse_uuid
+from libs.common.messages import given, timestamp
 from libs.common.pages import page_of
 from services.registry.access import AccessPatch
 from services.registry.code import CodePatch
@@ -32,7 +31,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServicer):
         self._watch = watch
 
     async def CreateFunction(self, request: pb.CreateFunctionRequest, context: Any) -> pb.Function:
-        code = CodePatch(request.language, _given(request, "source"), _given(request, "wasm"))
+        code = CodePatch(request.language, given(request, "source"), given(request, "wasm"))
         access = AccessPatch(request.allowed_users, request.allowed_groups)
         new = NewFunction(request.name, request.description, code, _patch(request.limits), access)
         return function_to_proto(await self._functions.create(new))
@@ -46,9 +45,9 @@ class RegistryServicer(registry_pb2_grpc.RegistryServicer):
         return await self._settled(await self._functions.get(request.id))
 
     async def UpdateFunction(self, request: pb.UpdateFunctionRequest, context: Any) -> pb.Function:
-        code = CodePatch(_given(request, "language"), _given(request, "source"), _given(request, "wasm"))
+        code = CodePatch(given(request, "language"), given(request, "source"), given(request, "wasm"))
         access = AccessPatch(_given_texts(request, "allowed_users"), _given_texts(request, "allowed_groups"))
-        patch = FunctionPatch(_given(request, "description"), code, _patch(request.limits), request.etag, access)
+        patch = FunctionPatch(given(request, "description"), code, _patch(request.limits), request.etag, access)
         return await self._settled(await self._functions.update(request.id, patch))
 
     async def DeleteFunction(self, request: pb.DeleteFunctionRequest, context: Any) -> empty_pb2.Empty:
@@ -101,7 +100,7 @@ class RegistryInternalServicer(registry_pb2_grpc.RegistryInternalServicer):
     async def ResolveVersion(self, request: pb.ResolveVersionRequest, context: Any) -> pb.ResolveVersionResponse:
         if request.HasField("viewer"):
             set_caller(_viewer(request.viewer))
-        function, version = await self._resolver.resolve(request.id, _given(request, "version"))
+        function, version = await self._resolver.resolve(request.id, given(request, "version"))
         runnable = pb.RunnableVersion(version=version.version, artifact_digest=version.artifact_digest or "", abi=version.abi or "")
         return pb.ResolveVersionResponse(function=watched_to_proto(function), version=runnable)
 
@@ -126,8 +125,8 @@ def function_to_proto(function: Function) -> pb.Function:
         live_version=function.live_version,
         latest_version=function.latest_version,
         limits=_limits(function.limits),
-        created_at=_time(function.created_at),
-        updated_at=_time(function.updated_at),
+        created_at=timestamp(function.created_at),
+        updated_at=timestamp(function.updated_at),
         etag=function.etag,
         allowed_users=function.access.allowed_users,
         allowed_groups=function.access.allowed_groups,
@@ -151,9 +150,9 @@ def version_to_proto(version: Version) -> pb.Version:
         queue_ms=version.queue_ms,
         build_ms=version.build_ms,
         build=version.build,
-        created_at=_time(version.created_at),
-        started_at=_time(version.started_at),
-        completed_at=_time(version.completed_at),
+        created_at=timestamp(version.created_at),
+        started_at=timestamp(version.started_at),
+        completed_at=timestamp(version.completed_at),
         created_by=version.created_by,
     )
 
@@ -195,18 +194,13 @@ def _viewer(viewer: pb.Viewer) -> Principal:
     return Principal(viewer.id, "", role, frozenset(viewer.groups), functions=frozenset(viewer.functions))
 
 
-def _given(request: Message, field: str) -> Any:
-    """The value of an optional field, or None."""
-    return getattr(request, field) if request.HasField(field) else None
-
-
 def _given_texts(request: Message, field: str) -> list[str] | None:
     """The texts of a list that may be absent.
 
     Raises:
         InvalidArgument: it holds something else.
     """
-    values = _given(request, field)
+    values = given(request, field)
     if values is None:
         return None
     if not all(isinstance(value, str) for value in values):
@@ -216,11 +210,3 @@ def _given_texts(request: Message, field: str) -> list[str] | None:
 
 def _patch(limits: pb.Limits) -> LimitsPatch:
     return LimitsPatch(**{field.name: value for field, value in limits.ListFields()})
-
-
-def _time(moment: datetime | None) -> Timestamp | None:
-    if moment is None:
-        return None
-    stamp = Timestamp()
-    stamp.FromDatetime(moment)
-    return stamp

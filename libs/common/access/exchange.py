@@ -5,7 +5,6 @@ import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -87,10 +86,7 @@ class Exchange:
         """Asks, once for all who want it at the same time."""
         task = self._asking.get(key)
         if task is None:
-            context = copy_context()
-            # It is for all who come meanwhile, and the first of them may be in a hurry.
-            context.run(request.deadline.set, None)
-            task = self._asking[key] = asyncio.create_task(self._exchange(key, credential, address), context=context)
+            task = self._asking[key] = asyncio.create_task(self._exchange(key, credential, address), context=request.without_deadline())
             task.add_done_callback(lambda done: self._asked(key, done))
         return task
 

@@ -14,6 +14,7 @@ import jwt
 
 from libs.common.access import access_tokens, service_tokens
 from libs.common.access.access_tokens import AccessToken, verify
+from libs.common.access.bearer import presented
 from libs.common.access.credentials import looks_like_credential
 from libs.common.access.exchange import Exchange
 from libs.common.access.principal import Principal, Role
@@ -22,8 +23,6 @@ from libs.common.access.watch import SILENCE_SECONDS
 from libs.common.errors import PermissionDenied, Unauthenticated, Unavailable
 from libs.common.policy import Access, Policy
 
-AUTHORIZATION: Final = "authorization"
-_BEARER: Final = "bearer "
 _MAX_SEEN: Final = 10_000
 # Who calls where nobody is asked.
 _ANYONE: Final = AccessToken(Principal(id="", name="anyone", role=Role.ADMIN), 0, math.inf)
@@ -131,19 +130,19 @@ class TokenGuard:
         return self._state.is_stale(token)
 
     async def _authenticate(self, authorization: str, address: str) -> AccessToken:
-        if authorization[: len(_BEARER)].lower() != _BEARER:
+        text = presented(authorization)
+        if text is None:
             raise Unauthenticated("authorization: must be `Bearer` and a credential", reason="BAD_CREDENTIALS")
-        presented = authorization[len(_BEARER) :].strip()
-        if looks_like_credential(presented):
+        if looks_like_credential(text):
             self._check_heard(self._grace_seconds)
             # Not remembered here: the exchange does that, and knows when to ask again.
-            token = await self._exchange.access_token(presented, address)
+            token = await self._exchange.access_token(text, address)
             self._check_still_true(token)
             return token
-        if _type_of(presented) == service_tokens.TYPE:
-            return self._remember(authorization, AccessToken(*_service(self._services, presented)))
+        if _type_of(text) == service_tokens.TYPE:
+            return self._remember(authorization, AccessToken(*_service(self._services, text)))
         self._check_heard(self._grace_seconds)
-        token = verify(presented, self._state.keys)
+        token = verify(text, self._state.keys)
         if _who(token) not in self._callers:
             # Who was not seen before may have been refused since the auth service was last heard.
             self._check_heard(SILENCE_SECONDS)

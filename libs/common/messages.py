@@ -1,0 +1,22 @@
+"""What servicers read from messages and write into them."""
+
+from datetime import datetime
+from typing import Any
+
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from libs.common.times import micros_of
+
+
+def given(message: Message, field: str) -> Any:
+    """The value of an optional field, or None."""
+    return getattr(message, field) if message.HasField(field) else None
+
+
+def timestamp(moment: datetime | None) -> Timestamp | None:
+    """A time as it travels. Several times as fast as `FromDatetime`: an execution has three."""
+    if moment is None:
+        return None
+    seconds, micros = divmod(micros_of(moment), 1_000_000)
+    return Timestamp(seconds=seconds, nanos=micros * 1000)
