@@ -12,7 +12,8 @@ from uuid import UUID
 from msgspec import structs
 
 from libs.common import jsontext
-from libs.common.access.principal import Principal, can_access_function
+from libs.common.access.functions import can_access_function, unknown_function
+from libs.common.access.principal import Principal
 from libs.common.errors import FailedPrecondition, InvalidArgument, KilnError, NotFound, ResourceExhausted, Unavailable
 from libs.common.ids import milliseconds_of, parse_uuid, uuid7
 from libs.common.pages import Listing, Page
@@ -307,7 +308,7 @@ class Executions:
 def _refuse_hidden(function: CatalogFunction, reference: str, caller: Principal) -> None:
     """Raises what the registry raises where there is no such function, if there is none for the caller."""
     if not can_access_function(caller, str(function.id), function):
-        raise NotFound(f"there is no function {reference[:100]!r}", reason="FUNCTION_NOT_FOUND")
+        raise unknown_function(reference)
 
 
 def _ended(execution: Execution, outcome: Outcome) -> Execution:

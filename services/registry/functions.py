@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Any, Final, Protocol
 from uuid import UUID
 
-from libs.common.access.principal import Principal, can_access_function
+from libs.common.access.functions import can_access_function, unknown_function
+from libs.common.access.principal import Principal
 from libs.common.errors import Aborted, AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from libs.common.ids import parse_uuid, uuid7
 from libs.common.pages import Listing, Page, listing
@@ -372,11 +373,6 @@ def check_etag(function: Function, etag: str) -> None:
     """Raises Aborted when the function is no longer the edition of the etag; empty and `*` mean any."""
     if etag not in ("", "*", function.etag):
         raise Aborted("the function has changed since it was read; read it again and repeat the change", reason="ETAG_MISMATCH")
-
-
-def unknown_function(reference: str) -> NotFound:
-    """The error for a function that is not there."""
-    return NotFound(f"there is no function {reference[:100]!r}", reason="FUNCTION_NOT_FOUND")
 
 
 def _version_number(text: str) -> int | None:

@@ -1,7 +1,8 @@
 """Which version a call runs, for executors that do not know."""
 
+from libs.common.access.functions import unknown_function
 from libs.common.errors import FailedPrecondition
-from services.registry.functions import Function, Functions, Version, unknown_function
+from services.registry.functions import Function, Functions, Version
 from services.registry.repository import FunctionRepository, WatchedFunction
 
 

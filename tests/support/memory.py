@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from libs.common.access.principal import Principal, can_access_function
+from libs.common.access.functions import can_access_function
+from libs.common.access.principal import Principal
 from services.registry.access import Access
 from services.registry.code import Code
 from services.registry.functions import Function, NewFunction, Reference, Version

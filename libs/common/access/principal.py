@@ -68,11 +68,6 @@ def can_access(principal: Principal, resource: Guarded) -> bool:
     return principal.id in resource.allowed_users or not principal.groups.isdisjoint(resource.allowed_groups)
 
 
-def can_access_function(principal: Principal, identity: str, function: Guarded) -> bool:
-    """The same for a function, which the caller's key may be narrowed to or not."""
-    return (not principal.functions or identity in principal.functions) and can_access(principal, function)
-
-
 _caller: ContextVar[Principal | None] = ContextVar("caller", default=None)
 
 

@@ -10,7 +10,8 @@ from uuid import UUID
 import asyncpg
 from msgspec import structs
 
-from libs.common.access.principal import Principal, can_access_function
+from libs.common.access.functions import can_access_function
+from libs.common.access.principal import Principal
 from libs.common.errors import NotFound, Unavailable
 from services.executor.catalog import CatalogFunction, Runnable
 from services.executor.execution import Execution, Status

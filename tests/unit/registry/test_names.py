@@ -7,9 +7,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from libs.common.access.functions import unknown_function
 from libs.common.errors import InvalidArgument, NotFound
 from libs.common.ids import parse_uuid
-from services.registry.functions import Reference, check_description, check_name, unknown_function
+from services.registry.functions import Reference, check_description, check_name
 
 NAMES = st.from_regex(r"[a-z][a-z0-9-]{0,62}", fullmatch=True)
 UUID_LIKE_A_NAME = "deadbeef-0000-7000-8000-000000000000"

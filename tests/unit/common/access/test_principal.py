@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.access.principal import Principal, Role, caller, can_access, can_access_function, set_caller
+from libs.common.access.functions import can_access_function
+from libs.common.access.principal import Principal, Role, caller, can_access, set_caller
 from libs.common.errors import Unauthenticated
 from tests.support.callers import ADMIN, dev
 
