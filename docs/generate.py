@@ -229,6 +229,8 @@ def _rest_object(message: Descriptor) -> str:
 
 def _rest_type(member: surface.Member) -> str:
     field = member.field
+    if surface.is_map(field):
+        return "object of texts by name" if _is_of_texts(field) else "object"
     if member.is_json_text:
         single = "any JSON"
     elif field.message_type:
@@ -285,7 +287,15 @@ def _grpc_enum(enum: EnumDescriptor) -> str:
     return "\n".join([title, "| number | value | meaning |", "|---|---|---|", *rows]) + "\n"
 
 
+def _is_of_texts(field: FieldDescriptor) -> bool:
+    """Whether the values of a map are texts."""
+    return bool(surface.message_of(field).fields_by_name["value"].type == FieldDescriptor.TYPE_STRING)
+
+
 def _grpc_type(field: FieldDescriptor) -> str:
+    if surface.is_map(field):
+        key, value = (_TYPES[surface.message_of(field).fields_by_name[name].type] for name in ("key", "value"))
+        return f"map of {key} to {value}"
     if field.message_type:
         name = field.message_type.full_name
         single = f"`{name}`" if name.startswith(surface.WELL_KNOWN) else _link(field.message_type)

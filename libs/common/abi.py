@@ -57,6 +57,9 @@ ASSEMBLYSCRIPT: Final = Abi(
         ("env", "Date.now"): Signature((), ("f64",)),
         ("env", "performance.now"): Signature((), ("f64",)),
         ("env", "process.exit"): _I32,
+        # How many bytes the environment takes, as names and values of UTF-16LE each ended by a NUL; and writes them to an address.
+        ("env", "process.env.size"): Signature((), ("i32",)),
+        ("env", "process.env.read"): _I32,
         ("env", "console.assert"): Signature(("i32", "i32")),
         ("env", "console.log"): _I32,
         ("env", "console.debug"): _I32,

@@ -6,12 +6,27 @@ from typing import Any
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from libs.common.errors import InvalidArgument
 from libs.common.times import micros_of
 
 
 def given(message: Message, field: str) -> Any:
     """The value of an optional field, or None."""
     return getattr(message, field) if message.HasField(field) else None
+
+
+def given_texts(message: Message, field: str) -> list[str] | None:
+    """The texts of a `ListValue` that may be absent.
+
+    Raises:
+        InvalidArgument: it holds something else.
+    """
+    values = given(message, field)
+    if values is None:
+        return None
+    if not all(isinstance(value, str) for value in values):
+        raise InvalidArgument.of(field, "must be a list of texts")
+    return list(values)
 
 
 def timestamp(moment: datetime | None) -> Timestamp | None:

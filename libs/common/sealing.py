@@ -15,7 +15,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
-_NAME_BYTES: Final = 8
+_TAG_BYTES: Final = 16
+# Each sealed value begins with the name of its key.
+NAME_BYTES: Final = 8
 
 
 class Unopenable(Exception):
@@ -27,13 +29,26 @@ class Sealer:
 
     Args:
         keys: Each of 32 bytes; the first seals.
+
+    Attributes:
+        first_key: The name of that one.
     """
 
     def __init__(self, keys: Sequence[bytes]) -> None:
         if not keys or any(len(key) != KEY_BYTES for key in keys):
             raise ValueError(f"a sealing key has {KEY_BYTES} bytes")
-        self._first = _name(keys[0])
+        self.first_key = _name(keys[0])
         self._keys = {_name(key): AESGCM(key) for key in keys}
+
+    @property
+    def keys(self) -> frozenset[bytes]:
+        """The names of the keys."""
+        return frozenset(self._keys)
+
+    @staticmethod
+    def size_of(sealed: bytes) -> int:
+        """How many bytes a value has that is sealed."""
+        return len(sealed) - NAME_BYTES - _NONCE_BYTES - _TAG_BYTES
 
     def seal(self, value: bytes, place: str) -> bytes:
         """Seals a value for one place.
@@ -43,7 +58,7 @@ class Sealer:
             place: Where it will be, for instance `auth.signing_keys/<id>`; needed again to open it.
         """
         nonce = os.urandom(_NONCE_BYTES)
-        return self._first + nonce + self._keys[self._first].encrypt(nonce, value, place.encode())
+        return self.first_key + nonce + self._keys[self.first_key].encrypt(nonce, value, place.encode())
 
     def open(self, sealed: bytes, place: str) -> bytes:
         """The value.
@@ -51,7 +66,7 @@ class Sealer:
         Raises:
             Unopenable: it was changed, is of another place, or its key is not known here.
         """
-        name, nonce, rest = sealed[:_NAME_BYTES], sealed[_NAME_BYTES : _NAME_BYTES + _NONCE_BYTES], sealed[_NAME_BYTES + _NONCE_BYTES :]
+        name, nonce, rest = sealed[:NAME_BYTES], sealed[NAME_BYTES : NAME_BYTES + _NONCE_BYTES], sealed[NAME_BYTES + _NONCE_BYTES :]
         key = self._keys.get(name)
         if key is None:
             raise Unopenable("it is sealed with a key that is not among those given")
@@ -62,7 +77,7 @@ class Sealer:
 
     def is_current(self, sealed: bytes) -> bool:
         """Whether a value is sealed with the first key; one that is not should be sealed again."""
-        return sealed[:_NAME_BYTES] == self._first
+        return sealed[:NAME_BYTES] == self.first_key
 
 
 def read_keys(text: str) -> list[bytes]:
@@ -78,4 +93,4 @@ def read_keys(text: str) -> list[bytes]:
 
 
 def _name(key: bytes) -> bytes:
-    return hashlib.sha256(b"kiln sealing key" + key).digest()[:_NAME_BYTES]
+    return hashlib.sha256(b"kiln sealing key" + key).digest()[:NAME_BYTES]

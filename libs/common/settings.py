@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, Self, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from libs.common.sealing import read_keys
 
 SERVICES: Final = ("gateway", "registry", "compiler", "executor", "auth")
 PREFIX: Final = "KILN_"
@@ -83,6 +85,21 @@ class DatabaseSettings(ServiceSettings):
     """What every service with a database reads besides."""
 
     database_url: SecretStr = Field(description="`postgresql://user:password@host:port/database`.")
+
+
+class SealingSettings(DatabaseSettings):
+    """What every service that keeps secrets there reads besides."""
+
+    sealing_key: SecretStr = Field(
+        description="What secrets in the database are sealed with: base64 of 32 random bytes, the same for all services. For another key: "
+        "the new one, a comma, and the old one, until what was sealed with that is sealed again, which takes a minute.",
+    )
+
+    @field_validator("sealing_key")
+    @classmethod
+    def _are_keys(cls, text: SecretStr) -> SecretStr:
+        read_keys(text.get_secret_value())
+        return text
 
 
 def load(model: type[Model]) -> Model:

@@ -1,26 +1,15 @@
 """Settings of the auth service."""
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field
 
-from libs.common.sealing import read_keys
-from libs.common.settings import DatabaseSettings
+from libs.common.settings import SealingSettings
 
 
-class Settings(DatabaseSettings):
+class Settings(SealingSettings):
     """What the auth service reads from its environment."""
 
     listen_address: str = Field("127.0.0.1:50052", description="Where the service's gRPC server listens.")
-    sealing_key: SecretStr = Field(
-        description="What secrets in the database are sealed with: base64 of 32 random bytes. For another key: the new one, a comma, and "
-        "the old one, until what was sealed with that is sealed again.",
-    )
     auth_session_idle_hours: float = Field(12, gt=0, le=8760, description="When a session ends that is not used.")
     auth_session_max_hours: float = Field(168, gt=0, le=8760, description="When a session ends however much it is used.")
     auth_signing_key_days: float = Field(30, ge=1, le=3650, description="How long access tokens are signed with one key.")
     auth_sweep_seconds: float = Field(10, gt=0, description="How often keys are looked after, and what has ended is removed.")
-
-    @field_validator("sealing_key")
-    @classmethod
-    def _are_keys(cls, text: SecretStr) -> SecretStr:
-        read_keys(text.get_secret_value())
-        return text

@@ -66,7 +66,7 @@ async def main() -> None:
         catalog, modules = Catalog(), Modules(sandbox, ArtifactClient(compiler).fetch)
         executions = Executions(
             catalog,
-            RegistryClient(registry),
+            RegistryClient(registry, catalog),
             modules,
             sandbox,
             recorder,

@@ -1,8 +1,8 @@
-"""Which functions there are and what runs when they are called: what the watch has told, kept in memory."""
+"""Which functions there are, what runs when they are called, and what they read: what the watch has told, kept in memory."""
 
 import asyncio
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
@@ -32,6 +32,7 @@ class CatalogFunction:
         max_concurrency: How many runs there may be at once, those that wait included.
         allowed_users: Ids of the users who may access it.
         allowed_groups: Ids of the groups whose users may.
+        environments: Ids of those that it reads; of a name in two of them the later one's value.
     """
 
     id: UUID
@@ -42,15 +43,31 @@ class CatalogFunction:
     max_concurrency: int
     allowed_users: frozenset[str] = frozenset()
     allowed_groups: frozenset[str] = frozenset()
+    environments: Sequence[UUID] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogEnvironment:
+    """An environment as the registry last told of it.
+
+    Attributes:
+        values: Of its variables by name; None where the registry cannot open it. They are in no `repr`.
+    """
+
+    id: UUID
+    name: str
+    revision: int
+    values: Mapping[str, str] | None = field(repr=False)
 
 
 class Catalog:
-    """Functions by id and by name. Empty and unusable until the first snapshot is complete."""
+    """Functions by id and by name, and environments. Empty and unusable until the first snapshot is complete."""
 
     def __init__(self) -> None:
         self._by_id: dict[UUID, CatalogFunction] = {}
         self._by_name: dict[str, CatalogFunction] = {}
         self._deleted: dict[UUID, None] = {}
+        self._environments: dict[UUID, CatalogEnvironment] = {}
         self._complete = asyncio.Event()
 
     def put(self, function: CatalogFunction) -> None:
@@ -79,10 +96,44 @@ class Catalog:
         """Whether a function is known to have been deleted."""
         return identity in self._deleted
 
-    def complete(self, present: Iterable[UUID]) -> None:
+    def put_environment(self, environment: CatalogEnvironment) -> None:
+        """Takes what is told of an environment, unless something newer is known."""
+        known = self._environments.get(environment.id)
+        if known is None or known.revision <= environment.revision:
+            self._environments[environment.id] = environment
+
+    def delete_environment(self, identity: UUID) -> None:
+        """Forgets an environment, which no function reads any more."""
+        self._environments.pop(identity, None)
+
+    def values_for(self, function: CatalogFunction) -> Mapping[str, str]:
+        """Values by name of all that a function reads.
+
+        Raises:
+            Unavailable: some are not known here.
+        """
+        values: dict[str, str] = {}
+        for identity in function.environments:
+            values |= self._values(identity, function)
+        return values
+
+    def _values(self, identity: UUID, function: CatalogFunction) -> Mapping[str, str]:
+        environment = self._environments.get(identity)
+        if environment is None:
+            raise Unavailable(f"an environment that {function.name} reads is not known yet; try again", reason="STARTING", retry_after=1)
+        if environment.values is None:
+            raise Unavailable(
+                f"{function.name} reads the environment {environment.name}, which cannot be opened; the registry's logs tell more",
+                reason="ENVIRONMENT_BROKEN",
+            )
+        return environment.values
+
+    def complete(self, functions: Iterable[UUID], environments: Iterable[UUID] = ()) -> None:
         """A snapshot has ended: what was not in it is gone."""
-        for identity in set(self._by_id) - set(present):
+        for identity in set(self._by_id) - set(functions):
             self.remove(identity)
+        for identity in set(self._environments) - set(environments):
+            self.delete_environment(identity)
         self._complete.set()
 
     async def ready(self, timeout_seconds: float) -> None:

@@ -7,15 +7,21 @@ from kiln.registry.v1 import registry_pb2, registry_pb2_grpc
 
 from libs.common.access.principal import Principal, Role
 from libs.common.errors import FailedPrecondition
-from services.executor.catalog import CatalogFunction, Runnable
-from services.executor.watcher import function_from_proto, runnable_from_proto
+from services.executor.catalog import Catalog, CatalogFunction, Runnable
+from services.executor.watcher import environment_from_proto, function_from_proto, runnable_from_proto
 
 
 class RegistryClient:
-    """Asks the registry. Errors are those of its RPCs."""
+    """Asks the registry. Errors are those of its RPCs.
 
-    def __init__(self, stub: "registry_pb2_grpc.RegistryInternalAsyncStub") -> None:
+    Args:
+        stub: The registry.
+        catalog: Gets the environments of functions that are asked for.
+    """
+
+    def __init__(self, stub: "registry_pb2_grpc.RegistryInternalAsyncStub", catalog: Catalog) -> None:
         self._stub = stub
+        self._catalog = catalog
 
     async def resolve(self, reference: str, version: int | None, viewer: Principal) -> tuple[CatalogFunction, Runnable]:
         """A function and the version asked for; without a number the live one.
@@ -28,6 +34,8 @@ class RegistryClient:
             id=viewer.id, is_admin=viewer.role is Role.ADMIN, groups=sorted(viewer.groups), functions=sorted(viewer.functions)
         )
         answer = await self._stub.ResolveVersion(registry_pb2.ResolveVersionRequest(id=reference, version=version, viewer=told))
+        for environment in answer.environments:
+            self._catalog.put_environment(environment_from_proto(environment))
         return function_from_proto(answer.function), runnable_from_proto(answer.version)
 
     async def find_id(self, reference: str, viewer: Principal) -> UUID:

@@ -232,7 +232,8 @@ class Executions:
             cold_start=cold,
             created_by=self._caller().id,
         )
-        call = Call(runnable.artifact_digest, runnable.abi, request.input, function.limits)
+        environment = self._catalog.values_for(function)
+        call = Call(runnable.artifact_digest, runnable.abi, request.input, function.limits, environment)
         return await self._finish(await self._run(execution, call, runnable), request.durability)
 
     async def _run(self, execution: Execution, call: Call, runnable: Runnable) -> Execution:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Coroutine
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +12,7 @@ from kiln.registry.v1 import registry_pb2_grpc
 
 from libs.common.errors import KilnError
 from libs.common.logs import logger
-from services.executor.catalog import Catalog, CatalogFunction, Runnable
+from services.executor.catalog import Catalog, CatalogEnvironment, CatalogFunction, Runnable
 from services.executor.modules import Modules
 from services.executor.repository import ExecutionRepository
 from services.executor.sandbox.outcome import Limits
@@ -22,7 +23,15 @@ PREPARING_AT_ONCE = 2
 PREPARED_AT_START = 500
 
 
-Words = asyncio.Queue[pb.WatchFunctionsRequest]
+Words = asyncio.Queue[pb.WatchRequest]
+
+
+@dataclass(slots=True)
+class _Snapshot:
+    """Ids of what a snapshot has told of so far that is not deleted."""
+
+    functions: set[UUID] = field(default_factory=set)
+    environments: set[UUID] = field(default_factory=set)
 
 
 class Watcher:
@@ -44,31 +53,36 @@ class Watcher:
 
     async def follow(self) -> None:
         """Follows until the stream ends."""
-        words: asyncio.Queue[pb.WatchFunctionsRequest] = asyncio.Queue()
-        words.put_nowait(pb.WatchFunctionsRequest())
+        words: asyncio.Queue[pb.WatchRequest] = asyncio.Queue()
+        words.put_nowait(pb.WatchRequest())
         try:
-            await self._take_all(self._registry.WatchFunctions(_spoken(words)), words)
+            await self._take_all(self._registry.Watch(_spoken(words)), words)
         except grpc.aio.AioRpcError as error:
             logger().warning("watch_lost", code=error.code().name)
         finally:
             for task in self._tasks:
                 task.cancel()
 
-    async def _take_all(self, events: AsyncIterable[pb.WatchFunctionsResponse], words: Words) -> None:
-        snapshot: set[UUID] | None = set()
+    async def _take_all(self, events: AsyncIterable[pb.WatchResponse], words: Words) -> None:
+        snapshot: _Snapshot | None = _Snapshot()
         async for event in events:
             if event.HasField("function"):
-                identity = UUID(event.function.id)
                 await self._take(event.function)
                 if snapshot is None:
                     self._acknowledge(event.function, words)
                 elif not event.function.deleted:
-                    snapshot.add(identity)
+                    snapshot.functions.add(UUID(event.function.id))
+            elif event.HasField("environment"):
+                self._take_environment(event.environment)
+                if snapshot is None:
+                    words.put_nowait(pb.WatchRequest(id=event.environment.id, revision=event.environment.revision))
+                elif not event.environment.deleted:
+                    snapshot.environments.add(UUID(event.environment.id))
             elif snapshot is not None:
-                self._catalog.complete(snapshot)
-                words.put_nowait(pb.WatchFunctionsRequest(revision=event.snapshot_end))
-                logger().info("watch_complete", functions=len(snapshot), revision=event.snapshot_end)
-                self._prepare_newest(snapshot)
+                self._catalog.complete(snapshot.functions, snapshot.environments)
+                words.put_nowait(pb.WatchRequest(revision=event.snapshot_end))
+                logger().info("watch_complete", functions=len(snapshot.functions), revision=event.snapshot_end)
+                self._prepare_newest(snapshot.functions)
                 snapshot = None
 
     async def _take(self, told: pb.WatchedFunction) -> None:
@@ -79,15 +93,21 @@ class Watcher:
         else:
             self._catalog.put(function_from_proto(told))
 
-    def _prepare_newest(self, snapshot: set[UUID]) -> None:
-        for identity in sorted(snapshot, reverse=True)[:PREPARED_AT_START]:
+    def _take_environment(self, told: pb.WatchedEnvironment) -> None:
+        if told.deleted:
+            self._catalog.delete_environment(UUID(told.id))
+        else:
+            self._catalog.put_environment(environment_from_proto(told))
+
+    def _prepare_newest(self, functions: set[UUID]) -> None:
+        for identity in sorted(functions, reverse=True)[:PREPARED_AT_START]:
             function = self._catalog.find(identity, "")
             if function and function.live:
                 self._spawn(self._prepare(function.live, ahead=True))
 
     def _acknowledge(self, told: pb.WatchedFunction, words: Words) -> None:
         """Says that a change acts. Its code is made ready behind that: whoever waits for READY need not wait for it, and a call does."""
-        words.put_nowait(pb.WatchFunctionsRequest(function_id=told.id, revision=told.revision))
+        words.put_nowait(pb.WatchRequest(id=told.id, revision=told.revision))
         if told.HasField("live"):
             self._spawn(self._prepare(runnable_from_proto(told.live)))
 
@@ -116,7 +136,7 @@ class Watcher:
         return task
 
 
-async def _spoken(words: Words) -> AsyncIterator[pb.WatchFunctionsRequest]:
+async def _spoken(words: Words) -> AsyncIterator[pb.WatchRequest]:
     while True:
         yield await words.get()
 
@@ -137,7 +157,13 @@ def function_from_proto(told: pb.WatchedFunction) -> CatalogFunction:
         max_concurrency=told.limits.max_concurrency,
         allowed_users=frozenset(told.allowed_users),
         allowed_groups=frozenset(told.allowed_groups),
+        environments=tuple(map(UUID, told.environments)),
     )
+
+
+def environment_from_proto(told: pb.WatchedEnvironment) -> CatalogEnvironment:
+    """An environment as the catalog keeps it."""
+    return CatalogEnvironment(UUID(told.id), told.name, told.revision, None if told.broken else dict(told.values))
 
 
 def runnable_from_proto(told: pb.RunnableVersion) -> Runnable:

@@ -1,6 +1,5 @@
 """Functions and versions: what may happen to them, and in which order."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
@@ -9,17 +8,17 @@ from typing import Any, Final, Protocol
 from uuid import UUID
 
 from libs.common.access.functions import can_access_function, unknown_function
-from libs.common.access.principal import Principal
-from libs.common.errors import Aborted, AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from libs.common.access.principal import Principal, can_access
+from libs.common.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from libs.common.ids import parse_uuid, uuid7
 from libs.common.pages import Listing, Page, listing
 from services.registry.access import Access, AccessPatch
 from services.registry.code import Code, CodePatch, CodePolicy
+from services.registry.function_environments import NamedEnvironment, referred, resolved
 from services.registry.languages import Language, check_available
 from services.registry.limits import Limits, LimitsPatch, LimitsPolicy
+from services.registry.names import Reference, check_description, check_etag, check_name, etag_of
 
-NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")
-MAX_DESCRIPTION_CHARACTERS: Final = 1000
 # As protos and tables have it.
 MAX_VERSION: Final = 2**31 - 1
 
@@ -34,6 +33,7 @@ class Function:
         revision: Rises with every change that executors must know of.
         edition: Counts updates and rollbacks.
         created_by: Id of a user; empty where it is older than users.
+        environments: What it reads, those alone that the caller may access.
     """
 
     id: UUID
@@ -54,11 +54,12 @@ class Function:
     diagnostics: Sequence[Mapping[str, Any]]
     access: Access
     created_by: str
+    environments: Sequence[NamedEnvironment]
 
     @property
     def etag(self) -> str:
         """What a caller sends back to change only this edition."""
-        return f"{self.id.hex[-12:]}-{self.edition}"
+        return etag_of(self.id, self.edition)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +88,14 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class NewFunction:
-    """What a caller wants to create."""
+    """What a caller wants to create; `environments` are named by id or name."""
 
     name: str
     description: str
     code: CodePatch
     limits: LimitsPatch
     access: AccessPatch
+    environments: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,26 +107,7 @@ class FunctionPatch:
     limits: LimitsPatch
     etag: str
     access: AccessPatch
-
-
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """How a caller names a function: by id or by name."""
-
-    id: UUID | None
-    name: str
-
-    @classmethod
-    def of(cls, text: str) -> "Reference":
-        """A reference to whatever the text may mean.
-
-        Raises:
-            NotFound: it can mean nothing.
-        """
-        identity = parse_uuid(text)
-        if identity is None and not NAME.fullmatch(text):
-            raise unknown_function(text)
-        return cls(identity, text)
+    environments: Sequence[str] | None = None
 
 
 class Store(Protocol):
@@ -144,6 +127,8 @@ class Store(Protocol):
     async def find_language(self, identity: str) -> Language | None: ...
     async def cancel_waiting_builds(self, identity: UUID) -> Sequence[tuple[int, int]]: ...
     async def fail_version(self, identity: UUID, version: int, build: int, reason: str, message: str) -> bool: ...
+    async def find_environments(self, references: Sequence[Reference]) -> Sequence[NamedEnvironment]: ...
+    async def read_environments(self, identity: UUID, environments: Sequence[UUID]) -> None: ...
     async def announce(self, identity: UUID) -> None: ...
 
 
@@ -190,10 +175,12 @@ class Functions:
         code = new.code.complete()
         limits = self._limits.complete(new.limits)
         access = new.access.applied(Access())
+        wanted = referred(new.environments)
         identity = uuid7()
         async with self._repository.transaction() as store:
             if not await store.insert_function(identity, new, limits, access, self._caller().id):
                 raise AlreadyExists(f"a function named {new.name} exists; choose another name or update that one", reason="NAME_TAKEN")
+            await store.read_environments(identity, resolved(wanted, await store.find_environments(wanted)))
             await self._add_version(store, identity, 1, code)
             await store.announce(identity)
             return self._found(await store.lock_function(Reference(identity, "")), new.name)
@@ -204,12 +191,13 @@ class Functions:
         Raises:
             NotFound: there is none.
         """
-        return self._found(await self._repository.find_function(Reference.of(reference)), reference)
+        return self._found(await self._repository.find_function(_reference(reference)), reference)
 
     async def list(self, page: Page) -> Listing[Function]:
         """Functions, newest first."""
-        before = page.key(parse_uuid)
-        return listing(page, await self._repository.list_functions(before, page.size + 1, self._caller()), lambda one: str(one.id))
+        before, caller = page.key(parse_uuid), self._caller()
+        found = await self._repository.list_functions(before, page.size + 1, caller)
+        return listing(page, [_as_seen_by(caller, one) for one in found], lambda one: str(one.id))
 
     async def update(self, reference: str, patch: FunctionPatch) -> Function:
         """Changes a function; a new source, module or language makes a version.
@@ -223,9 +211,10 @@ class Functions:
         if patch.description is not None:
             check_description(patch.description)
         self._code.check(patch.code)
+        wanted = None if patch.environments is None else referred(patch.environments)
         async with self._repository.transaction() as store:
-            function = self._found(await store.lock_function(Reference.of(reference)), reference)
-            check_etag(function, patch.etag)
+            function = self._found(await store.lock_function(_reference(reference)), reference)
+            check_etag("function", function.etag, patch.etag)
             code = await self._new_code(store, function, patch.code)
             await store.update_function(
                 replace(
@@ -236,6 +225,8 @@ class Functions:
                     latest_version=function.latest_version + (code is not None),
                 )
             )
+            if wanted is not None:
+                await store.read_environments(function.id, resolved(wanted, await store.find_environments(wanted)))
             if code:
                 await self._supersede_waiting_builds(store, function.id)
                 await self._add_version(store, function.id, function.latest_version + 1, code)
@@ -249,7 +240,7 @@ class Functions:
             NotFound: there is no such function.
         """
         async with self._repository.transaction() as store:
-            function = self._found(await store.lock_function(Reference.of(reference)), reference)
+            function = self._found(await store.lock_function(_reference(reference)), reference)
             await self._supersede_waiting_builds(store, function.id)
             revision = await store.delete_function(function.id)
             await store.announce(function.id)
@@ -265,7 +256,7 @@ class Functions:
         """
         check_version(version)
         async with self._repository.transaction() as store:
-            function = self._found(await store.lock_function(Reference.of(reference)), reference)
+            function = self._found(await store.lock_function(_reference(reference)), reference)
             target = _found_version(await store.find_version(function.id, version), version)
             if target.status != "READY":
                 raise FailedPrecondition(f"version {version} is {target.status}; only READY ones serve", reason="VERSION_NOT_READY")
@@ -283,7 +274,7 @@ class Functions:
         """
         check_version(version)
         async with self._repository.transaction() as store:
-            function = self._found(await store.lock_function(Reference.of(reference)), reference)
+            function = self._found(await store.lock_function(_reference(reference)), reference)
             target = _found_version(await store.find_version(function.id, version), version)
             build = await store.reset_version(function.id, version)
             if build is None:
@@ -320,7 +311,7 @@ class Functions:
         """A function that is there for the caller."""
         if function is None or not can_access_function(self._caller(), str(function.id), function.access):
             raise unknown_function(reference)
-        return function
+        return _as_seen_by(self._caller(), function)
 
     @staticmethod
     async def _new_code(store: Store, function: Function, patch: CodePatch) -> Code | None:
@@ -347,32 +338,19 @@ class Functions:
             await store.fail_version(identity, version, build, "SUPERSEDED", message)
 
 
-def check_name(name: str) -> None:
-    """Raises InvalidArgument unless the text may name a function."""
-    if not NAME.fullmatch(name):
-        raise InvalidArgument.of("name", "must be 1 to 63 characters: lower-case letters, digits and hyphens, a letter first")
-    if parse_uuid(name):
-        raise InvalidArgument.of("name", "must not be the text of a UUID, which would be taken for an id")
-
-
-def check_description(description: str) -> None:
-    """Raises InvalidArgument unless the text may describe a function."""
-    if len(description) > MAX_DESCRIPTION_CHARACTERS:
-        raise InvalidArgument.of("description", f"has {len(description)} characters; at most {MAX_DESCRIPTION_CHARACTERS} are taken")
-    if "\0" in description:
-        raise InvalidArgument.of("description", "has a NUL character; remove it")
-
-
 def check_version(version: int) -> None:
     """Raises InvalidArgument unless the number may be a version's."""
     if version < 1:
         raise InvalidArgument.of("version", "must be a number from 1")
 
 
-def check_etag(function: Function, etag: str) -> None:
-    """Raises Aborted when the function is no longer the edition of the etag; empty and `*` mean any."""
-    if etag not in ("", "*", function.etag):
-        raise Aborted("the function has changed since it was read; read it again and repeat the change", reason="ETAG_MISMATCH")
+def _reference(text: str) -> Reference:
+    return Reference.of(text, unknown_function)
+
+
+def _as_seen_by(caller: Principal, function: Function) -> Function:
+    """A function without the environments that a caller may not know of."""
+    return replace(function, environments=[one for one in function.environments if can_access(caller, one.access)])
 
 
 def _version_number(text: str) -> int | None:

@@ -10,7 +10,13 @@ RETURNING id;
 -- find_function --  one function by id or name, with its latest version
 SELECT f.id, f.name, f.description, f.latest_version, f.live_version, f.promote_above, f.timeout_ms, f.memory_mb, f.max_output_bytes,
        f.max_log_bytes, f.max_concurrency, f.allowed_users, f.allowed_groups, f.created_by, f.revision, f.edition, f.created_at, f.updated_at,
-       v.language, v.source, v.status, v.compile_error, v.diagnostics
+       v.language, v.source, v.status, v.compile_error, v.diagnostics,
+       (
+           SELECT coalesce(jsonb_agg(jsonb_build_object(
+               'id', e.id, 'name', e.name, 'allowed_users', e.allowed_users, 'allowed_groups', e.allowed_groups
+           ) ORDER BY r.position), '[]')
+           FROM registry.function_environments r JOIN registry.environments e ON e.id = r.environment_id WHERE r.function_id = f.id
+       ) AS environments
 FROM registry.functions f
 JOIN registry.versions v ON v.function_id = f.id AND v.version = f.latest_version
 WHERE f.deleted_at IS NULL AND (f.id = $1::uuid OR f.name = $2::text);
@@ -21,7 +27,13 @@ SELECT id FROM registry.functions WHERE deleted_at IS NULL AND (id = $1::uuid OR
 -- list_functions --  functions older than a key that a viewer may access, newest first, without sources
 SELECT f.id, f.name, f.description, f.latest_version, f.live_version, f.promote_above, f.timeout_ms, f.memory_mb, f.max_output_bytes,
        f.max_log_bytes, f.max_concurrency, f.allowed_users, f.allowed_groups, f.created_by, f.revision, f.edition, f.created_at, f.updated_at,
-       v.language, NULL::text AS source, v.status, v.compile_error, '[]'::jsonb AS diagnostics
+       v.language, NULL::text AS source, v.status, v.compile_error, '[]'::jsonb AS diagnostics,
+       (
+           SELECT coalesce(jsonb_agg(jsonb_build_object(
+               'id', e.id, 'name', e.name, 'allowed_users', e.allowed_users, 'allowed_groups', e.allowed_groups
+           ) ORDER BY r.position), '[]')
+           FROM registry.function_environments r JOIN registry.environments e ON e.id = r.environment_id WHERE r.function_id = f.id
+       ) AS environments
 FROM registry.functions f
 JOIN registry.versions v ON v.function_id = f.id AND v.version = f.latest_version
 WHERE f.deleted_at IS NULL AND ($1::uuid IS NULL OR f.id < $1)
@@ -140,7 +152,8 @@ FOR UPDATE OF v SKIP LOCKED;
 
 -- watched_functions --  what executors know of functions: all of them, or one
 SELECT f.id, f.name, f.revision, f.deleted_at IS NOT NULL AS deleted, f.timeout_ms, f.memory_mb, f.max_output_bytes, f.max_log_bytes,
-       f.max_concurrency, f.allowed_users, f.allowed_groups, f.live_version, v.artifact_digest, v.abi
+       f.max_concurrency, f.allowed_users, f.allowed_groups, f.live_version, v.artifact_digest, v.abi,
+       ARRAY (SELECT r.environment_id FROM registry.function_environments r WHERE r.function_id = f.id ORDER BY r.position) AS environments
 FROM registry.functions f
 LEFT JOIN registry.versions v ON v.function_id = f.id AND v.version = f.live_version
 WHERE $1::uuid IS NULL OR f.id = $1;
@@ -159,3 +172,103 @@ WHERE (function_id, version) IN (
 DELETE FROM registry.functions f
 WHERE f.deleted_at < now() - make_interval(secs => $1)
   AND NOT EXISTS (SELECT FROM registry.versions v WHERE v.function_id = f.id);
+
+-- insert_environment --  a new environment, unless its name is taken
+INSERT INTO registry.environments (id, name, description, allowed_users, allowed_groups, created_by, revision)
+VALUES ($1, $2, $3, $4, $5, $6, nextval('registry.revisions'))
+ON CONFLICT (name) WHERE deleted_at IS NULL DO NOTHING
+RETURNING id;
+
+-- find_environment --  one environment by id or name, with its variables
+SELECT e.id, e.name, e.description, e.allowed_users, e.allowed_groups, e.created_by, e.revision, e.edition, e.created_at, e.updated_at,
+       v.names, v.secrets, v.sealed
+FROM registry.environments e
+CROSS JOIN LATERAL (
+    SELECT array_agg(name) AS names, array_agg(secret) AS secrets, array_agg(sealed) AS sealed
+    FROM registry.variables WHERE environment_id = e.id
+) v
+WHERE e.deleted_at IS NULL AND (e.id = $1::uuid OR e.name = $2::text);
+
+-- lock_environment --  holds one environment against other changes until the transaction ends
+SELECT id FROM registry.environments WHERE deleted_at IS NULL AND (id = $1::uuid OR name = $2::text) FOR UPDATE;
+
+-- list_environments --  environments older than a key that a viewer may access, newest first, without variables
+SELECT id, name, description, allowed_users, allowed_groups, created_by, revision, edition, created_at, updated_at
+FROM registry.environments
+WHERE deleted_at IS NULL AND ($1::uuid IS NULL OR id < $1)
+  AND ($3::boolean OR allowed_users = '{}' AND allowed_groups = '{}' OR $4::text = ANY (allowed_users) OR allowed_groups && $5::text[])
+ORDER BY id DESC
+LIMIT $2;
+
+-- update_environment --  new description and access
+UPDATE registry.environments
+SET description = $2, allowed_users = $3, allowed_groups = $4, edition = edition + 1, revision = nextval('registry.revisions'), updated_at = now()
+WHERE id = $1;
+
+-- delete_environment --  turns an environment into a tombstone
+UPDATE registry.environments
+SET deleted_at = now(), revision = nextval('registry.revisions'), updated_at = now()
+WHERE id = $1
+RETURNING revision;
+
+-- put_variable --  one variable of an environment
+INSERT INTO registry.variables (environment_id, name, secret, sealed)
+VALUES ($1, $2, $3, $4)
+ON CONFLICT (environment_id, name) DO UPDATE SET secret = excluded.secret, sealed = excluded.sealed;
+
+-- delete_variables --  some variables of an environment; all where no names are given
+DELETE FROM registry.variables WHERE environment_id = $1 AND ($2::text[] IS NULL OR name = ANY ($2));
+
+-- list_readers --  names of functions that read an environment
+SELECT f.name
+FROM registry.function_environments r
+JOIN registry.functions f ON f.id = r.function_id
+WHERE r.environment_id = $1
+ORDER BY f.name
+LIMIT $2;
+
+-- find_environments --  environments by ids or names, which nobody deletes until the transaction ends
+SELECT id, name, allowed_users, allowed_groups
+FROM registry.environments
+WHERE deleted_at IS NULL AND (id = ANY ($1::uuid[]) OR name = ANY ($2::text[]))
+FOR SHARE;
+
+-- read_nothing --  a function reads no environment any more
+DELETE FROM registry.function_environments WHERE function_id = $1;
+
+-- read_environments --  a function reads these, in this order
+INSERT INTO registry.function_environments (function_id, environment_id, position)
+SELECT $1, one, place FROM unnest($2::uuid[]) WITH ORDINALITY AS read (one, place);
+
+-- watched_environments --  what executors know of environments: all of them, or one
+SELECT e.id, e.name, e.revision, e.deleted_at IS NOT NULL AS deleted, v.names, v.secrets, v.sealed
+FROM registry.environments e
+CROSS JOIN LATERAL (
+    SELECT array_agg(name) AS names, array_agg(secret) AS secrets, array_agg(sealed) AS sealed
+    FROM registry.variables WHERE environment_id = e.id
+) v
+WHERE $1::uuid IS NULL OR e.id = $1;
+
+-- read_by --  what executors know of the environments that a function reads
+SELECT e.id, e.name, e.revision, false AS deleted, v.names, v.secrets, v.sealed
+FROM registry.function_environments r
+JOIN registry.environments e ON e.id = r.environment_id
+CROSS JOIN LATERAL (
+    SELECT array_agg(name) AS names, array_agg(secret) AS secrets, array_agg(sealed) AS sealed
+    FROM registry.variables WHERE environment_id = e.id
+) v
+WHERE r.function_id = $1;
+
+-- list_keys --  names of the keys that values are sealed with
+SELECT DISTINCT substring(sealed FROM 1 FOR $1::integer) AS key FROM registry.variables;
+
+-- list_sealed --  variables behind a key that are sealed with some key, in order
+SELECT environment_id, name, secret, sealed
+FROM registry.variables
+WHERE (environment_id, name) > ($1::uuid, $2::text) AND substring(sealed FROM 1 FOR $4::integer) = ANY ($3::bytea[])
+ORDER BY environment_id, name
+LIMIT 100
+FOR UPDATE SKIP LOCKED;
+
+-- purge_environments --  removes tombstones that every executor has had time to see
+DELETE FROM registry.environments WHERE deleted_at < now() - make_interval(secs => $1);

@@ -13,13 +13,15 @@ from libs.common.queries import Queries
 from libs.common.queue import COMPILATION_JOBS, Queue
 from services.registry.access import Access
 from services.registry.code import Code
-from services.registry.functions import Function, NewFunction, Reference, Version
+from services.registry.function_environments import NamedEnvironment
+from services.registry.functions import Function, NewFunction, Version
 from services.registry.languages import Language
 from services.registry.limits import Limits
+from services.registry.names import Reference
 
 QUERIES: Final = Queries(Path(__file__).with_name("queries.sql"))
-# Notifications carry the id of the function that changed.
-CHANGES_CHANNEL: Final = "kiln_functions"
+# Notifications carry the id of the function or environment that changed.
+CHANGES_CHANNEL: Final = "kiln_registry"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class WatchedFunction:
     artifact_digest: str | None
     abi: str | None
     access: Access
+    environments: Sequence[UUID]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,7 @@ class FunctionStore:
         await self.transaction.execute(QUERIES.promote_version, identity, version)
 
     async def delete_function(self, identity: UUID) -> int:
+        await self.transaction.execute(QUERIES.read_nothing, identity)
         revision: int = await self.transaction.fetchval(QUERIES.delete_function, identity)
         return revision
 
@@ -169,8 +173,17 @@ class FunctionStore:
     async def list_lost_builds(self, lost_after_seconds: float) -> Sequence[Row]:
         return await self.transaction.fetch(QUERIES.list_lost_builds, lost_after_seconds)
 
+    async def find_environments(self, references: Sequence[Reference]) -> Sequence[NamedEnvironment]:
+        ids, names = [one.id for one in references if one.id], [one.name for one in references]
+        rows = await self.transaction.fetch(QUERIES.find_environments, ids, names)
+        return [NamedEnvironment(row["id"], row["name"], access_of(row)) for row in rows]
+
+    async def read_environments(self, identity: UUID, environments: Sequence[UUID]) -> None:
+        await self.transaction.execute(QUERIES.read_nothing, identity)
+        await self.transaction.execute(QUERIES.read_environments, identity, environments)
+
     async def announce(self, identity: UUID) -> None:
-        await self.transaction.fetchval("SELECT pg_notify($1, $2)", CHANGES_CHANNEL, str(identity))
+        await announce(self.transaction, identity)
 
 
 class FunctionRepository:
@@ -204,13 +217,18 @@ class FunctionRepository:
 
     async def watched_functions(self, identity: UUID | None = None) -> Sequence[WatchedFunction]:
         rows = await self.database.fetch(QUERIES.watched_functions, identity)
-        return [_row_as(WatchedFunction, row, limits=_limits(row), access=_access(row)) for row in rows]
+        return [_row_as(WatchedFunction, row, limits=_limits(row), access=access_of(row)) for row in rows]
 
     async def purge_versions(self) -> int:
         return await self.database.execute(QUERIES.purge_versions)
 
     async def purge_functions(self, older_than_seconds: float) -> int:
         return await self.database.execute(QUERIES.purge_functions, older_than_seconds)
+
+
+async def announce(transaction: Transaction, identity: UUID) -> None:
+    """Tells watchers, once the transaction is committed, that a function or environment has changed."""
+    await transaction.fetchval("SELECT pg_notify($1, $2)", CHANGES_CHANNEL, str(identity))
 
 
 def _columns(limits: Limits) -> tuple[int, int, int, int, int]:
@@ -221,7 +239,8 @@ def _limits(row: Row) -> Limits:
     return Limits(**{field.name: row[field.name] for field in fields(Limits)})
 
 
-def _access(row: Row) -> Access:
+def access_of(row: Row | Mapping[str, Any]) -> Access:
+    """The lists of a row."""
     return Access(row["allowed_users"], row["allowed_groups"])
 
 
@@ -230,7 +249,8 @@ def _row_as(kind: Any, row: Row, **more: Any) -> Any:
 
 
 def _function(row: Row) -> Function:
-    function: Function = _row_as(Function, row, limits=_limits(row), access=_access(row))
+    environments = [NamedEnvironment(UUID(one["id"]), one["name"], access_of(one)) for one in row["environments"]]
+    function: Function = _row_as(Function, row, limits=_limits(row), access=access_of(row), environments=environments)
     return function
 
 

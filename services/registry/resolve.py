@@ -1,20 +1,34 @@
 """Which version a call runs, for executors that do not know."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from libs.common.access.functions import unknown_function
 from libs.common.errors import FailedPrecondition
+from services.registry.environment_repository import EnvironmentRepository, WatchedEnvironment
 from services.registry.functions import Function, Functions, Version
 from services.registry.repository import FunctionRepository, WatchedFunction
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What an executor needs to run one version of a function."""
+
+    function: WatchedFunction
+    version: Version
+    environments: Sequence[WatchedEnvironment]
 
 
 class Resolver:
     """Resolves a function and a version number to what can be run."""
 
-    def __init__(self, functions: Functions, repository: FunctionRepository) -> None:
+    def __init__(self, functions: Functions, repository: FunctionRepository, environments: EnvironmentRepository) -> None:
         self._functions = functions
         self._repository = repository
+        self._environments = environments
 
-    async def resolve(self, reference: str, number: int | None) -> tuple[WatchedFunction, Version]:
-        """The function as executors know it, and the version asked for; without a number the live one.
+    async def resolve(self, reference: str, number: int | None) -> Resolved:
+        """The function as executors know it with what it reads, and the version asked for; without a number the live one.
 
         Raises:
             NotFound: no such function or version.
@@ -34,7 +48,7 @@ class Resolver:
         watched = await self._repository.watched_functions(function.id)
         if not watched or watched[0].deleted:
             raise unknown_function(reference)
-        return watched[0], version
+        return Resolved(watched[0], version, await self._environments.read_by(function.id))
 
 
 def no_ready_version(function: Function) -> FailedPrecondition:

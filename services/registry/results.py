@@ -7,8 +7,9 @@ from uuid import UUID
 from libs.common.errors import Unavailable
 from libs.common.logs import logger
 from libs.common.queue import COMPILATION_RESULTS, Message, Queue, Wakeup
-from services.registry.functions import Function, Reference
+from services.registry.functions import Function
 from services.registry.languages import Language
+from services.registry.names import Reference
 from services.registry.repository import FunctionRepository, Outcome
 
 # Far above what applying takes; a registry that dies meanwhile lets the message come back.

@@ -5,21 +5,23 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from google.protobuf import empty_pb2
-from google.protobuf.message import Message
 from kiln.registry.v1 import registry_pb2 as pb
 from kiln.registry.v1 import registry_pb2_grpc
 
 from libs.common.access.principal import Principal, Role, set_caller
-from libs.common.errors import InvalidArgument
 from libs.common.ids import parse_uuid
-from libs.common.messages import given, timestamp
+from libs.common.logs import logger
+from libs.common.messages import given, given_texts, timestamp
 from libs.common.pages import page_of
+from libs.common.sealing import Unopenable
 from services.registry.access import AccessPatch
 from services.registry.code import CodePatch
+from services.registry.environment_repository import WatchedEnvironment
 from services.registry.functions import Function, FunctionPatch, Functions, NewFunction, Version
 from services.registry.limits import Limits, LimitsPatch
 from services.registry.repository import WatchedFunction
 from services.registry.resolve import Resolver
+from services.registry.vault import Vault
 from services.registry.watch import Following, SnapshotEnd, Watch
 
 
@@ -33,7 +35,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServicer):
     async def CreateFunction(self, request: pb.CreateFunctionRequest, context: Any) -> pb.Function:
         code = CodePatch(request.language, given(request, "source"), given(request, "wasm"))
         access = AccessPatch(request.allowed_users, request.allowed_groups)
-        new = NewFunction(request.name, request.description, code, _patch(request.limits), access)
+        new = NewFunction(request.name, request.description, code, _patch(request.limits), access, request.environments)
         return function_to_proto(await self._functions.create(new))
 
     async def ListFunctions(self, request: pb.ListFunctionsRequest, context: Any) -> pb.ListFunctionsResponse:
@@ -46,8 +48,9 @@ class RegistryServicer(registry_pb2_grpc.RegistryServicer):
 
     async def UpdateFunction(self, request: pb.UpdateFunctionRequest, context: Any) -> pb.Function:
         code = CodePatch(given(request, "language"), given(request, "source"), given(request, "wasm"))
-        access = AccessPatch(_given_texts(request, "allowed_users"), _given_texts(request, "allowed_groups"))
-        patch = FunctionPatch(given(request, "description"), code, _patch(request.limits), request.etag, access)
+        access = AccessPatch(given_texts(request, "allowed_users"), given_texts(request, "allowed_groups"))
+        environments = given_texts(request, "environments")
+        patch = FunctionPatch(given(request, "description"), code, _patch(request.limits), request.etag, access, environments)
         return await self._settled(await self._functions.update(request.id, patch))
 
     async def DeleteFunction(self, request: pb.DeleteFunctionRequest, context: Any) -> empty_pb2.Empty:
@@ -79,36 +82,51 @@ class RegistryServicer(registry_pb2_grpc.RegistryServicer):
 class RegistryInternalServicer(registry_pb2_grpc.RegistryInternalServicer):
     """RPCs for other services."""
 
-    def __init__(self, resolver: Resolver, watch: Watch) -> None:
+    def __init__(self, resolver: Resolver, watch: Watch, vault: Vault) -> None:
         self._resolver = resolver
         self._watch = watch
+        self._vault = vault
 
-    async def WatchFunctions(
-        self, request_iterator: AsyncIterator[pb.WatchFunctionsRequest], context: Any
-    ) -> AsyncIterator[pb.WatchFunctionsResponse]:
+    async def Watch(self, request_iterator: AsyncIterator[pb.WatchRequest], context: Any) -> AsyncIterator[pb.WatchResponse]:
         following = self._watch.follow()
         listening = asyncio.create_task(_hear_acknowledgements(following, request_iterator))
         try:
             async for event in following.events():
                 if isinstance(event, SnapshotEnd):
-                    yield pb.WatchFunctionsResponse(snapshot_end=event.revision)
+                    yield pb.WatchResponse(snapshot_end=event.revision)
+                elif isinstance(event, WatchedEnvironment):
+                    yield pb.WatchResponse(environment=self._environment(event))
                 else:
-                    yield pb.WatchFunctionsResponse(function=watched_to_proto(event))
+                    yield pb.WatchResponse(function=watched_to_proto(event))
         finally:
             listening.cancel()
 
     async def ResolveVersion(self, request: pb.ResolveVersionRequest, context: Any) -> pb.ResolveVersionResponse:
         if request.HasField("viewer"):
             set_caller(_viewer(request.viewer))
-        function, version = await self._resolver.resolve(request.id, given(request, "version"))
+        found = await self._resolver.resolve(request.id, given(request, "version"))
+        version = found.version
         runnable = pb.RunnableVersion(version=version.version, artifact_digest=version.artifact_digest or "", abi=version.abi or "")
-        return pb.ResolveVersionResponse(function=watched_to_proto(function), version=runnable)
+        environments = map(self._environment, found.environments)
+        return pb.ResolveVersionResponse(function=watched_to_proto(found.function), version=runnable, environments=environments)
+
+    def _environment(self, environment: WatchedEnvironment) -> pb.WatchedEnvironment:
+        """What executors know of an environment, as it travels. Its values are opened here and nowhere kept."""
+        told = pb.WatchedEnvironment(
+            id=str(environment.id), name=environment.name, revision=environment.revision, deleted=environment.deleted
+        )
+        try:
+            told.values.update(self._vault.open_all(environment.id, environment.variables))
+        except Unopenable as error:
+            logger().error("environment_broken", environment=environment.name, error=str(error))
+            told.broken = True
+        return told
 
 
-async def _hear_acknowledgements(following: Following, words: AsyncIterator[pb.WatchFunctionsRequest]) -> None:
+async def _hear_acknowledgements(following: Following, words: AsyncIterator[pb.WatchRequest]) -> None:
     async for word in words:
         if word.revision:
-            await following.acknowledge(parse_uuid(word.function_id), word.revision)
+            await following.acknowledge(parse_uuid(word.id), word.revision)
 
 
 def function_to_proto(function: Function) -> pb.Function:
@@ -131,6 +149,7 @@ def function_to_proto(function: Function) -> pb.Function:
         allowed_users=function.access.allowed_users,
         allowed_groups=function.access.allowed_groups,
         created_by=function.created_by,
+        environments=[one.name for one in function.environments],
     )
 
 
@@ -171,6 +190,7 @@ def watched_to_proto(function: WatchedFunction) -> pb.WatchedFunction:
         limits=_limits(function.limits),
         allowed_users=function.access.allowed_users,
         allowed_groups=function.access.allowed_groups,
+        environments=map(str, function.environments),
     )
 
 
@@ -192,20 +212,6 @@ def _viewer(viewer: pb.Viewer) -> Principal:
     """For whom a service asks, as far as access goes."""
     role = Role.ADMIN if viewer.is_admin else Role.DEV
     return Principal(viewer.id, "", role, frozenset(viewer.groups), functions=frozenset(viewer.functions))
-
-
-def _given_texts(request: Message, field: str) -> list[str] | None:
-    """The texts of a list that may be absent.
-
-    Raises:
-        InvalidArgument: it holds something else.
-    """
-    values = given(request, field)
-    if values is None:
-        return None
-    if not all(isinstance(value, str) for value in values):
-        raise InvalidArgument.of(field, "must be a list of texts")
-    return list(values)
 
 
 def _patch(limits: pb.Limits) -> LimitsPatch:

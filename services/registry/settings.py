@@ -2,10 +2,10 @@
 
 from pydantic import Field
 
-from libs.common.settings import DatabaseSettings
+from libs.common.settings import SealingSettings
 
 
-class Settings(DatabaseSettings):
+class Settings(SealingSettings):
     """What the registry reads from its environment."""
 
     listen_address: str = Field("127.0.0.1:50051", description="Where the service's gRPC server listens.")

@@ -1,8 +1,8 @@
-"""The watch: executors follow every function, and changes wait a moment for them.
+"""The watch: executors follow every function and environment, and changes wait a moment for them.
 
 A watcher is registered before its snapshot is read, so that nothing falls between the two; what comes twice is told by its
 revision. Changes arrive here by NOTIFY, from this registry and any other on the same database; after the listening connection was
-lost, all functions are read again.
+lost, everything is read again. Environments come before the functions that read them.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ from typing import Final
 from uuid import UUID
 
 from libs.common.postgres import Listener
+from services.registry.environment_repository import EnvironmentRepository, WatchedEnvironment
 from services.registry.repository import FunctionRepository, WatchedFunction
 
 # How long a change waits for the watchers before it answers its caller all the same.
@@ -26,14 +27,15 @@ class SnapshotEnd:
     revision: int
 
 
-Event = WatchedFunction | SnapshotEnd
+Watched = WatchedFunction | WatchedEnvironment
+Event = Watched | SnapshotEnd
 
 
 @dataclass(eq=False, slots=True)
 class _Watcher:
-    """One connected watcher: events on their way to it, and the newest revision of each function that acts there."""
+    """One connected watcher: events on their way to it, and the newest revision of everything that acts there."""
 
-    events: "asyncio.Queue[WatchedFunction]" = field(default_factory=asyncio.Queue)
+    events: "asyncio.Queue[Watched]" = field(default_factory=asyncio.Queue)
     acknowledged: dict[UUID, int] = field(default_factory=dict)
     snapshot: dict[UUID, int] = field(default_factory=dict)
 
@@ -41,19 +43,20 @@ class _Watcher:
 class Watch:
     """All connected watchers."""
 
-    def __init__(self, repository: FunctionRepository, listener: Listener) -> None:
-        self._repository = repository
+    def __init__(self, functions: FunctionRepository, environments: EnvironmentRepository, listener: Listener) -> None:
+        self._functions = functions
+        self._environments = environments
         self._listener = listener
         self._watchers: set[_Watcher] = set()
         self._progress = asyncio.Condition()
-        # Function → newest revision pushed to the watchers, and when (monotonic seconds).
+        # What has changed → newest revision pushed to the watchers, and when (monotonic seconds).
         self._pushed: dict[UUID, tuple[int, float]] = {}
 
     async def run(self) -> None:
         """Pushes changes to the watchers for ever."""
         async for payload in self._listener.events():
             identity = UUID(payload) if payload else None
-            await self._push(await self._repository.watched_functions(identity))
+            await self._push(await self._read(identity))
 
     def follow(self) -> "Following":
         """A new watcher. Its events must be iterated and its acknowledgements handed in."""
@@ -66,12 +69,17 @@ class Watch:
         self._watchers.discard(watcher)
         await self.progressed()
 
-    async def snapshot(self) -> Sequence[WatchedFunction]:
-        """Every function, tombstones included, as one statement sees them."""
-        return await self._repository.watched_functions()
+    async def snapshot(self) -> Sequence[Watched]:
+        """Every environment and every function, tombstones included."""
+        return await self._read(None)
+
+    async def _read(self, identity: UUID | None) -> Sequence[Watched]:
+        """All there is, or what has an id. Functions are read first: so each environment that they read is there."""
+        functions = await self._functions.watched_functions(identity)
+        return [*await self._environments.watched_environments(identity), *functions]
 
     async def settled(self, identity: UUID, revision: int) -> None:
-        """Returns once every connected watcher has acknowledged this revision of the function, or 250 ms after it was pushed."""
+        """Returns once every connected watcher has acknowledged this revision of something, or 250 ms after it was pushed."""
         give_up = time.monotonic() + 2 * ACKNOWLEDGEMENT_SECONDS
         while not self._acknowledged(identity, revision):
             pushed, at = self._pushed.get(identity, (0, 0.0))
@@ -85,12 +93,12 @@ class Watch:
     def _acknowledged(self, identity: UUID, revision: int) -> bool:
         return all(watcher.acknowledged.get(identity, 0) >= revision for watcher in self._watchers)
 
-    async def _push(self, functions: Sequence[WatchedFunction]) -> None:
-        for function in functions:
-            if self._pushed.get(function.id, (0, 0.0))[0] < function.revision:
-                self._pushed[function.id] = (function.revision, time.monotonic())
+    async def _push(self, changed: Sequence[Watched]) -> None:
+        for one in changed:
+            if self._pushed.get(one.id, (0, 0.0))[0] < one.revision:
+                self._pushed[one.id] = (one.revision, time.monotonic())
             for watcher in self._watchers:
-                watcher.events.put_nowait(function)
+                watcher.events.put_nowait(one)
         await self.progressed()
 
     async def progressed(self) -> None:
@@ -108,19 +116,19 @@ class Following:
         self._sent: dict[UUID, int] = {}
 
     async def events(self) -> AsyncIterator[Event]:
-        """The snapshot, its end, and then changes; each function's revisions rise."""
+        """The snapshot, its end, and then changes; the revisions of each one rise."""
         try:
             snapshot = await self._watch.snapshot()
-            for function in snapshot:
-                self._sent[function.id] = function.revision
-                yield function
+            for one in snapshot:
+                self._sent[one.id] = one.revision
+                yield one
             self._watcher.snapshot = dict(self._sent)
             yield SnapshotEnd(max(self._sent.values(), default=0))
             while True:
-                function = await self._watcher.events.get()
-                if function.revision > self._sent.get(function.id, 0):
-                    self._sent[function.id] = function.revision
-                    yield function
+                one = await self._watcher.events.get()
+                if one.revision > self._sent.get(one.id, 0):
+                    self._sent[one.id] = one.revision
+                    yield one
         finally:
             await self._watch.leave(self._watcher)
 
@@ -128,6 +136,6 @@ class Following:
         """The watcher's word that an event now acts there; without an id: the snapshot."""
         acknowledged = self._watcher.acknowledged
         events = {identity: revision} if identity else self._watcher.snapshot
-        for function, number in events.items():
-            acknowledged[function] = max(acknowledged.get(function, 0), number)
+        for one, number in events.items():
+            acknowledged[one] = max(acknowledged.get(one, 0), number)
         await self._watch.progressed()

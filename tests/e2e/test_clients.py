@@ -44,6 +44,7 @@ def test_grpcurl_lists_every_public_service_and_no_internal_one(platform: Platfo
         "kiln.auth.v1.Auth",
         "kiln.compiler.v1.Compiler",
         "kiln.executor.v1.Executor",
+        "kiln.registry.v1.Environments",
         "kiln.registry.v1.Registry",
     ]
 
@@ -74,7 +75,7 @@ def test_the_health_of_the_front_door_is_that_of_the_services(platform: Platform
     assert json.loads(checked.stdout) == {"status": "SERVING"}
 
 
-@pytest.mark.parametrize("method", ["kiln.registry.v1.RegistryInternal/WatchFunctions", "kiln.compiler.v1.CompilerInternal/GetArtifact"])
+@pytest.mark.parametrize("method", ["kiln.registry.v1.RegistryInternal/Watch", "kiln.compiler.v1.CompilerInternal/GetArtifact"])
 def test_what_services_ask_each_other_is_not_to_be_had_outside(platform: Platform, method: str) -> None:
     refused = grpcurl(platform, method, data={})
 

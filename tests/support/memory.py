@@ -12,9 +12,11 @@ from libs.common.access.functions import can_access_function
 from libs.common.access.principal import Principal
 from services.registry.access import Access
 from services.registry.code import Code
-from services.registry.functions import Function, NewFunction, Reference, Version
+from services.registry.function_environments import NamedEnvironment
+from services.registry.functions import Function, NewFunction, Version
 from services.registry.languages import Language
 from services.registry.limits import Limits
+from services.registry.names import Reference
 from services.registry.repository import Outcome
 
 
@@ -56,6 +58,8 @@ class _State:
     jobs: dict[int, Job] = field(default_factory=dict)
     job_of: dict[tuple[UUID, int], int] = field(default_factory=dict)
     announced: list[UUID] = field(default_factory=list)
+    environments: dict[UUID, NamedEnvironment] = field(default_factory=dict)
+    reads: dict[UUID, Sequence[UUID]] = field(default_factory=dict)
     languages: dict[str, tuple[int, Language]] = field(default_factory=dict)
     revision: int = 0
     sent: int = 0
@@ -68,6 +72,8 @@ class _State:
             dict(self.jobs),
             dict(self.job_of),
             list(self.announced),
+            dict(self.environments),
+            dict(self.reads),
             dict(self.languages),
             self.revision,
             self.sent,
@@ -100,6 +106,7 @@ class _State:
             diagnostics=latest.diagnostics,
             access=row.access,
             created_by=row.created_by,
+            environments=[self.environments[one] for one in self.reads.get(row.id, ())],
         )
 
 
@@ -147,6 +154,7 @@ class MemoryStore:
 
     async def delete_function(self, identity: UUID) -> int:
         del self._state.functions[identity]
+        self._state.reads.pop(identity, None)
         return self._next_revision()
 
     async def find_version(self, identity: UUID, version: int) -> Version | None:
@@ -262,6 +270,17 @@ class MemoryStore:
                 completed_at=_now(),
             )
         return found is not None
+
+    async def find_environments(self, references: Sequence[Reference]) -> Sequence[NamedEnvironment]:
+        wanted = {one.id for one in references} | {one.name for one in references}
+        return [one for one in self._state.environments.values() if {one.id, one.name} & wanted]
+
+    async def read_environments(self, identity: UUID, environments: Sequence[UUID]) -> None:
+        self._state.reads[identity] = tuple(environments)
+
+    async def insert_named_environment(self, environment: NamedEnvironment) -> None:
+        """One that functions can name."""
+        self._state.environments[environment.id] = environment
 
     async def announce(self, identity: UUID) -> None:
         self._state.announced.append(identity)

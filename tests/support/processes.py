@@ -1,5 +1,6 @@
 """Starts services and whole platforms as people do: as processes, with an environment."""
 
+import base64
 import os
 import signal
 import subprocess
@@ -17,6 +18,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from libs.local.ports import free_ports
 
 ROOT: Final = Path(__file__).parents[2]
+# Of services that get no other.
+SEALING_KEY: Final = base64.b64encode(bytes(range(32))).decode()
 
 
 def environment(**variables: str) -> dict[str, str]:
@@ -40,7 +43,7 @@ def running_process(name: str, address: str, log: Path, **variables: str) -> Ite
         # By itself it has nobody to ask who calls, unless a test says otherwise.
         process = subprocess.Popen(
             [sys.executable, "-m", f"services.{name}"],
-            env=environment(**{"KILN_AUTH": "off", **variables}),
+            env=environment(**{"KILN_AUTH": "off", "KILN_SEALING_KEY": SEALING_KEY, **variables}),
             stdout=file,
             stderr=file,
             start_new_session=True,

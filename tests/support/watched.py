@@ -25,17 +25,17 @@ class Registry:
     def __init__(self, services: Services) -> None:
         self.heard: list[tuple[str, int]] = []
         self.unwatched: dict[str, pb.ResolveVersionResponse] = {}
-        self._events: list[pb.WatchFunctionsResponse] = []
+        self._events: list[pb.WatchResponse] = []
         self._artifacts: dict[str, bytes] = {}
         self._changed = threading.Condition()
         self._revision = 0
-        services.on("WatchFunctions", self._watch)
+        services.on("Watch", self._watch)
         services.on("ResolveVersion", self._resolve)
         services.on("GetArtifact", self._artifact)
 
     def end_snapshot(self) -> None:
         """What was told so far is the snapshot."""
-        self._say(pb.WatchFunctionsResponse(snapshot_end=self._revision))
+        self._say(pb.WatchResponse(snapshot_end=self._revision))
 
     def function(
         self,
@@ -64,7 +64,7 @@ class Registry:
 
     def announce(self, function: pb.WatchedFunction) -> None:
         """Tells of a function; waits for nobody."""
-        self._say(pb.WatchFunctionsResponse(function=function))
+        self._say(pb.WatchResponse(function=function))
 
     def deploy(self, wasm: bytes, **facts: Any) -> pb.WatchedFunction:
         """Tells of such a function, and waits until a watcher has acknowledged it."""
@@ -86,7 +86,7 @@ class Registry:
         """Knows of a function when asked, and tells no watcher."""
         self.unwatched[function.name] = self.unwatched[function.id] = pb.ResolveVersionResponse(function=function, version=function.live)
 
-    def _say(self, event: pb.WatchFunctionsResponse) -> None:
+    def _say(self, event: pb.WatchResponse) -> None:
         with self._changed:
             self._events.append(event)
             self._changed.notify_all()
@@ -95,7 +95,7 @@ class Registry:
         with self._changed:
             assert self._changed.wait_for(condition, seconds), f"heard only {self.heard}"
 
-    def _watch(self, words: Iterator[pb.WatchFunctionsRequest], context: grpc.ServicerContext) -> Iterator[pb.WatchFunctionsResponse]:
+    def _watch(self, words: Iterator[pb.WatchRequest], context: grpc.ServicerContext) -> Iterator[pb.WatchResponse]:
         threading.Thread(target=self._hear, args=(words,), daemon=True).start()
         told = 0
         while context.is_active():
@@ -105,11 +105,11 @@ class Registry:
             told += len(events)
             yield from events
 
-    def _hear(self, words: Iterator[pb.WatchFunctionsRequest]) -> None:
+    def _hear(self, words: Iterator[pb.WatchRequest]) -> None:
         try:
             for word in words:
                 with self._changed:
-                    self.heard.append((word.function_id, word.revision))
+                    self.heard.append((word.id, word.revision))
                     self._changed.notify_all()
         except grpc.RpcError:
             # The watcher has gone.

@@ -38,7 +38,7 @@ class Call:
     abi: str
     input: bytes
     limits: Limits = Limits()
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 class ErrorType(StrEnum):

@@ -61,9 +61,9 @@ class RegistryInternal(InternalServicer):  # type: ignore[misc]
     async def ResolveVersion(self, request: Any, context: Any) -> registry_pb2.ResolveVersionResponse:  # noqa: N802
         return registry_pb2.ResolveVersionResponse(version=registry_pb2.RunnableVersion(abi=caller().name))
 
-    async def WatchFunctions(self, requests: Any, context: Any) -> AsyncIterator[registry_pb2.WatchFunctionsResponse]:  # noqa: N802
+    async def Watch(self, requests: Any, context: Any) -> AsyncIterator[registry_pb2.WatchResponse]:  # noqa: N802
         async for _ in requests:
-            yield registry_pb2.WatchFunctionsResponse()
+            yield registry_pb2.WatchResponse()
 
 
 class Executor(ExecutorServicer):  # type: ignore[misc]
@@ -297,7 +297,7 @@ async def test_a_stream_that_stays_open_ends_within_seconds_once_its_caller_may_
     user, other = dev(session="a-session"), dev(session="another")
     ending, staying = (server.execute(bearer(server.auth.token(one))) for one in (user, other))
     watching: Any = registry_pb2_grpc.RegistryInternalStub(server.channel)
-    watch = watching.WatchFunctions(metadata=bearer(OTHERS.own()))
+    watch = watching.Watch(metadata=bearer(OTHERS.own()))
     for stream in (ending, staying):
         await stream.write(executor_pb2.ExecuteStreamRequest())
     first = [(await stream.read()).id for stream in (ending, staying)]
@@ -309,9 +309,9 @@ async def test_a_stream_that_stays_open_ends_within_seconds_once_its_caller_may_
     assert end == ("UNAUTHENTICATED", "STALE_TOKEN")
     # Nobody else's ends, and no service's.
     await staying.write(executor_pb2.ExecuteStreamRequest())
-    await watch.write(registry_pb2.WatchFunctionsRequest())
+    await watch.write(registry_pb2.WatchRequest())
     assert (await asyncio.wait_for(staying.read(), 5)).id == other.id
-    assert isinstance(await asyncio.wait_for(watch.read(), 5), registry_pb2.WatchFunctionsResponse)
+    assert isinstance(await asyncio.wait_for(watch.read(), 5), registry_pb2.WatchResponse)
     for stream in (staying, watch):
         stream.cancel()
 

@@ -58,7 +58,7 @@ class Networked:
 
     def asked(self) -> Counter[str]:
         """How often each RPC has reached the registry or the compiler."""
-        return Counter(call.name for call in self.services.calls if call.name != "WatchFunctions")
+        return Counter(call.name for call in self.services.calls if call.name != "Watch")
 
 
 @pytest.fixture

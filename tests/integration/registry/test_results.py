@@ -9,10 +9,13 @@ import pytest
 from libs.common.ids import uuid7
 from libs.common.postgres import Database
 from libs.common.queue import COMPILATION_JOBS, COMPILATION_RESULTS, Message, Queue
+from libs.common.sealing import Sealer
+from services.registry.environment_repository import EnvironmentRepository
 from services.registry.functions import Function
 from services.registry.repository import FunctionRepository
 from services.registry.results import MAX_READS, Results
 from services.registry.sweeper import Sweeper
+from services.registry.vault import Vault
 from tests.support.registry import World, failed, postgres_world, ready, started
 
 JOBS, RESULTS = Queue(COMPILATION_JOBS), Queue(COMPILATION_RESULTS)
@@ -41,7 +44,9 @@ class Registry(World):
 
     async def sweep(self, *, lost_after: float = 0, tombstones: float = 3600, archive: float = 3600) -> None:
         """One round of upkeep."""
-        await Sweeper(self.repository, lost_after_seconds=lost_after, tombstone_seconds=tombstones, archive_seconds=archive).sweep()
+        environments, vault = EnvironmentRepository(self.database), Vault(Sealer([bytes(32)]))
+        spans = {"lost_after_seconds": lost_after, "tombstone_seconds": tombstones, "archive_seconds": archive}
+        await Sweeper(self.repository, environments, vault, **spans).sweep()
 
     async def redeliver(self, queue: Queue) -> None:
         """The visibility timeout of every message passes."""

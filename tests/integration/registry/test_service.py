@@ -39,9 +39,9 @@ class Watcher:
 
     def __init__(self, running: Running, *, deaf: bool = False) -> None:
         self._deaf = deaf
-        self._words: asyncio.Queue[pb.WatchFunctionsRequest] = asyncio.Queue()
-        self._words.put_nowait(pb.WatchFunctionsRequest())
-        self._stream = running.internal.WatchFunctions(self._speak())
+        self._words: asyncio.Queue[pb.WatchRequest] = asyncio.Queue()
+        self._words.put_nowait(pb.WatchRequest())
+        self._stream = running.internal.Watch(self._speak())
         self.told: list[pb.WatchedFunction] = []
         self.snapshot_end: int | None = None
         self.listening = asyncio.create_task(self._listen())
@@ -50,7 +50,7 @@ class Watcher:
         """The newest word on each function."""
         return {one.id: one for one in self.told}
 
-    async def _speak(self) -> AsyncIterator[pb.WatchFunctionsRequest]:
+    async def _speak(self) -> AsyncIterator[pb.WatchRequest]:
         while True:
             yield await self._words.get()
 
@@ -66,7 +66,7 @@ class Watcher:
 
     def _acknowledge(self, identity: str, revision: int) -> None:
         if not self._deaf:
-            self._words.put_nowait(pb.WatchFunctionsRequest(function_id=identity, revision=revision))
+            self._words.put_nowait(pb.WatchRequest(id=identity, revision=revision))
 
 
 @asynccontextmanager

@@ -25,6 +25,7 @@ OF_NO_KIND: Final = {f"/kiln.auth.v1.Auth/{name}" for name in ("Logout", "GetCal
 ADMINS: Final = {
     *(f"/kiln.registry.v1.Registry/{name}Function" for name in ("Create", "Update", "Delete", "Rollback")),
     "/kiln.registry.v1.Registry/BuildVersion",
+    *(f"/kiln.registry.v1.Environments/{verb}Environment" for verb in ("Create", "Update", "Delete")),
     *(f"/kiln.auth.v1.Auth/{verb}{thing}" for verb in ("Create", "Get", "Update", "Delete") for thing in ("User", "Group")),
     *(f"/kiln.auth.v1.Auth/{name}" for name in ("ListUsers", "ListGroups", "ListMembers", "AddMember", "RemoveMember")),
 }
@@ -143,7 +144,7 @@ def test_a_change_that_must_not_happen_twice_says_so() -> None:
 
 
 def test_a_stream_that_stays_open_has_no_deadline() -> None:
-    assert policy_of("/kiln.registry.v1.RegistryInternal/WatchFunctions").deadline_seconds is None
+    assert policy_of("/kiln.registry.v1.RegistryInternal/Watch").deadline_seconds is None
 
 
 @pytest.mark.parametrize("method", ["/grpc.health.v1.Health/Watch", "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"])

@@ -1,6 +1,7 @@
 """The catalog tells what the watch told last, whatever order it came in and whatever names moved meanwhile."""
 
 import asyncio
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.errors import Unavailable
-from services.executor.catalog import MAX_DELETED, Catalog, CatalogFunction, Runnable
+from services.executor.catalog import MAX_DELETED, Catalog, CatalogEnvironment, CatalogFunction, Runnable
 from services.executor.sandbox import Limits
 
 ONE, OTHER, THIRD = (UUID(int=number) for number in (1, 2, 3))
@@ -159,3 +160,63 @@ def test_the_oldest_deletions_are_forgotten() -> None:
         catalog.delete(UUID(int=number))
 
     assert [catalog.was_deleted(UUID(int=number)) for number in (0, 1, MAX_DELETED)] == [False, True, True]
+
+
+# Environments
+
+
+def environment(identity: UUID = ONE, revision: int = 1, **values: str) -> CatalogEnvironment:
+    return CatalogEnvironment(identity, f"environment-{identity.int}", revision, values)
+
+
+def reading(*environments: UUID) -> CatalogFunction:
+    return replace(function(THIRD), environments=environments)
+
+
+def test_of_a_name_in_two_environments_the_later_value_is_read() -> None:
+    catalog = Catalog()
+    catalog.put_environment(environment(ONE, A="1", B="1"))
+    catalog.put_environment(environment(OTHER, B="2", C="2"))
+
+    assert catalog.values_for(reading()) == {}
+    assert catalog.values_for(reading(ONE)) == {"A": "1", "B": "1"}
+    assert catalog.values_for(reading(ONE, OTHER)) == {"A": "1", "B": "2", "C": "2"}
+    assert catalog.values_for(reading(OTHER, ONE)) == {"A": "1", "B": "1", "C": "2"}
+    assert catalog.values_for(reading(ONE)) == {"A": "1", "B": "1"}
+
+
+def test_an_older_word_on_an_environment_changes_nothing() -> None:
+    catalog = Catalog()
+    catalog.put_environment(environment(revision=2, A="new"))
+    catalog.put_environment(environment(revision=1, A="old"))
+
+    assert catalog.values_for(reading(ONE)) == {"A": "new"}
+
+
+def test_a_function_does_not_run_without_what_it_reads() -> None:
+    catalog = Catalog()
+    catalog.put_environment(CatalogEnvironment(ONE, "production", 1, None))
+
+    with pytest.raises(Unavailable, match="echo reads the environment production, which cannot be opened") as broken:
+        catalog.values_for(reading(ONE))
+    with pytest.raises(Unavailable, match="not known yet") as unknown:
+        catalog.values_for(reading(OTHER))
+
+    assert (broken.value.reason, unknown.value.reason) == ("ENVIRONMENT_BROKEN", "STARTING")
+
+
+def test_environments_that_a_snapshot_does_not_have_are_forgotten() -> None:
+    catalog = Catalog()
+    for identity in (ONE, OTHER):
+        catalog.put_environment(environment(identity, A="x"))
+    catalog.delete_environment(THIRD)
+
+    catalog.complete([ONE], [OTHER])
+
+    assert catalog.values_for(reading(OTHER)) == {"A": "x"}
+    with pytest.raises(Unavailable):
+        catalog.values_for(reading(ONE))
+
+
+def test_a_value_is_in_no_text_that_is_made_of_an_environment() -> None:
+    assert "hush" not in repr(environment(A="hush")) + str(environment(A="hush"))

@@ -23,17 +23,15 @@ LOST = grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), gr
 Acknowledgement = tuple[str, int]
 
 
-def told(
-    identity: str = ONE, revision: int = 1, *, name: str = "echo", version: int = 1, deleted: bool = False
-) -> pb.WatchFunctionsResponse:
+def told(identity: str = ONE, revision: int = 1, *, name: str = "echo", version: int = 1, deleted: bool = False) -> pb.WatchResponse:
     live = pb.RunnableVersion(version=version, artifact_digest=f"sha256:{version}", abi="assemblyscript") if version else None
     limits = pb.Limits(timeout_ms=1, memory_mb=2, max_output_bytes=3, max_log_bytes=4, max_concurrency=5)
     function = pb.WatchedFunction(id=identity, name=name, revision=revision, deleted=deleted, live=live, limits=limits)
-    return pb.WatchFunctionsResponse(function=function)
+    return pb.WatchResponse(function=function)
 
 
-def end(revision: int) -> pb.WatchFunctionsResponse:
-    return pb.WatchFunctionsResponse(snapshot_end=revision)
+def end(revision: int) -> pb.WatchResponse:
+    return pb.WatchResponse(snapshot_end=revision)
 
 
 class FakeRegistry:
@@ -41,10 +39,10 @@ class FakeRegistry:
 
     def __init__(self) -> None:
         self.heard: list[Acknowledgement] = []
-        self._events: asyncio.Queue[pb.WatchFunctionsResponse | Exception] = asyncio.Queue()
+        self._events: asyncio.Queue[pb.WatchResponse | Exception] = asyncio.Queue()
         self._changed = asyncio.Condition()
 
-    def tell(self, *events: pb.WatchFunctionsResponse | Exception) -> None:
+    def tell(self, *events: pb.WatchResponse | Exception) -> None:
         for event in events:
             self._events.put_nowait(event)
 
@@ -52,7 +50,7 @@ class FakeRegistry:
         async with asyncio.timeout(5), self._changed:
             await self._changed.wait_for(lambda: set(wanted) <= set(self.heard))
 
-    async def WatchFunctions(self, words: AsyncIterator[pb.WatchFunctionsRequest]) -> AsyncIterator[pb.WatchFunctionsResponse]:  # noqa: N802
+    async def Watch(self, words: AsyncIterator[pb.WatchRequest]) -> AsyncIterator[pb.WatchResponse]:  # noqa: N802
         hearing = asyncio.create_task(self._hear(words))
         try:
             while True:
@@ -63,11 +61,11 @@ class FakeRegistry:
         finally:
             hearing.cancel()
 
-    async def _hear(self, words: AsyncIterator[pb.WatchFunctionsRequest]) -> None:
-        assert await anext(words) == pb.WatchFunctionsRequest()
+    async def _hear(self, words: AsyncIterator[pb.WatchRequest]) -> None:
+        assert await anext(words) == pb.WatchRequest()
         async for word in words:
             async with self._changed:
-                self.heard.append((word.function_id, word.revision))
+                self.heard.append((word.id, word.revision))
                 self._changed.notify_all()
 
 
@@ -83,7 +81,7 @@ class Following:
         return self.catalog.find(UUID(identity), "")
 
     @asynccontextmanager
-    async def connected(self, *snapshot: pb.WatchFunctionsResponse, revision: int = 9) -> AsyncIterator[None]:
+    async def connected(self, *snapshot: pb.WatchResponse, revision: int = 9) -> AsyncIterator[None]:
         """Follows while the block runs; begins once the snapshot is acknowledged."""
         self.registry.tell(*snapshot, end(revision))
         following = asyncio.create_task(self.watcher.follow())
@@ -284,3 +282,44 @@ async def test_nobody_prepares_for_a_watch_that_is_lost(following: Following) ->
 
     assert following.modules.preparing == 0
     assert (ONE, 10) not in following.registry.heard
+
+
+# Environments
+
+
+def told_environment(identity: str = OTHER, revision: int = 1, **fields: Any) -> pb.WatchResponse:
+    return pb.WatchResponse(environment=pb.WatchedEnvironment(id=identity, name="production", revision=revision, **fields))
+
+
+def reading(*environments: str) -> pb.WatchResponse:
+    event = told(ONE)
+    event.function.environments.extend(environments)
+    return event
+
+
+async def test_what_a_function_reads_is_known_with_the_snapshot_and_changes_as_it_is_told(following: Following) -> None:
+    async with following.connected(told_environment(values={"A": "1"}), reading(OTHER)):
+        await settled()
+        assert following.registry.heard == [("", 9)]
+        assert following.catalog.values_for(following.find()) == {"A": "1"}
+
+        following.registry.tell(told_environment(revision=10, values={"A": "2"}))
+        await following.registry.until_heard((OTHER, 10))
+        assert following.catalog.values_for(following.find()) == {"A": "2"}
+
+        following.registry.tell(told_environment(revision=11, broken=True))
+        await following.registry.until_heard((OTHER, 11))
+        with pytest.raises(Unavailable, match="cannot be opened"):
+            following.catalog.values_for(following.find())
+
+
+async def test_an_environment_that_is_deleted_or_not_in_a_snapshot_is_forgotten(following: Following) -> None:
+    async with following.connected(told_environment(values={"A": "1"}), told_environment(OTHER, 2, deleted=True), reading(OTHER)):
+        with pytest.raises(Unavailable, match="not known yet"):
+            following.catalog.values_for(following.find())
+        following.registry.tell(told_environment(revision=10, values={"A": "3"}))
+        await following.registry.until_heard((OTHER, 10))
+
+    async with following.connected(reading(OTHER), revision=12):
+        with pytest.raises(Unavailable, match="not known yet"):
+            following.catalog.values_for(following.find())

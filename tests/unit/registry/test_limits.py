@@ -1,6 +1,7 @@
 """Limits have defaults and ceilings, and a patch changes what it names."""
 
 from dataclasses import asdict, fields
+from typing import Final
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from services.executor.settings import Settings as ExecutorSettings
 from services.registry.__main__ import limits_policy
 from services.registry.limits import Limits, LimitsPatch, LimitsPolicy
 from services.registry.settings import Settings
+from tests.support.processes import SEALING_KEY
 
 POLICY = LimitsPolicy(defaults=Limits(10, 20, 30, 40, 50), ceilings=Limits(100, 200, 300, 400, 500))
 NAMES = [field.name for field in fields(Limits)]
@@ -63,8 +65,12 @@ def test_a_limit_above_a_ceiling_that_was_lowered_since_stays_until_it_is_change
     assert POLICY.patch(old, LimitsPatch(memory_mb=50)) == Limits(1000, 50, 30, 40, 50)
 
 
+# What every registry must be told.
+SETTINGS: Final = {"database_url": "postgresql://localhost", "auth": "off", "sealing_key": SEALING_KEY}
+
+
 def test_an_installation_has_the_limits_that_are_promised() -> None:
-    policy = limits_policy(Settings.model_validate({"database_url": "postgresql://localhost", "auth": "off"}))
+    policy = limits_policy(Settings.model_validate(SETTINGS))
 
     assert policy.defaults == Limits(timeout_ms=5_000, memory_mb=64, max_output_bytes=1 << 20, max_log_bytes=64 << 10, max_concurrency=256)
     assert policy.ceilings == Limits(
@@ -73,8 +79,7 @@ def test_an_installation_has_the_limits_that_are_promised() -> None:
 
 
 def test_a_function_that_sets_no_concurrency_can_keep_an_executor_busy_and_not_fill_it() -> None:
-    url = {"database_url": "postgresql://localhost", "auth": "off"}
-    concurrency = limits_policy(Settings.model_validate(url)).defaults.max_concurrency
-    executor = ExecutorSettings.model_validate({**url, "executor_journal_folder": "/journal"})
+    concurrency = limits_policy(Settings.model_validate(SETTINGS)).defaults.max_concurrency
+    executor = ExecutorSettings.model_validate({**SETTINGS, "executor_journal_folder": "/journal"})
 
     assert executor.executor_max_workers <= concurrency < executor.executor_max_workers + executor.executor_max_waiting

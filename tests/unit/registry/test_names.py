@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from libs.common.access.functions import unknown_function
 from libs.common.errors import InvalidArgument, NotFound
 from libs.common.ids import parse_uuid
-from services.registry.functions import Reference, check_description, check_name
+from services.registry.names import Reference, check_description, check_name
 
 NAMES = st.from_regex(r"[a-z][a-z0-9-]{0,62}", fullmatch=True)
 UUID_LIKE_A_NAME = "deadbeef-0000-7000-8000-000000000000"
@@ -69,18 +69,18 @@ def test_a_name_that_could_be_taken_for_an_id_is_refused() -> None:
 
 @given(NAMES)
 def test_a_name_is_a_reference_by_name(name: str) -> None:
-    assert Reference.of(name) == Reference(parse_uuid(name), name)
+    assert Reference.of(name, unknown_function) == Reference(parse_uuid(name), name)
 
 
 @given(st.uuids())
 def test_an_id_is_a_reference_by_id_in_either_case(identity: UUID) -> None:
-    assert Reference.of(str(identity)).id == Reference.of(str(identity).upper()).id == identity
+    assert Reference.of(str(identity), unknown_function).id == Reference.of(str(identity).upper(), unknown_function).id == identity
 
 
 @pytest.mark.parametrize("text", ["", "A", "a b", "a\0", "a\n", "x" * 64, f"{{{UUID_LIKE_A_NAME}}}", "..", "%2e", "\ud800"])
 def test_a_text_that_can_mean_nothing_is_not_found_without_a_look(text: str) -> None:
     with pytest.raises(NotFound) as caught:
-        Reference.of(text)
+        Reference.of(text, unknown_function)
 
     assert caught.value.reason == "FUNCTION_NOT_FOUND"
 

@@ -13,6 +13,7 @@ import pytest
 from libs.common.ids import uuid7
 from libs.common.postgres import Listener
 from services.registry.access import Access
+from services.registry.environment_repository import EnvironmentRepository, WatchedEnvironment
 from services.registry.limits import Limits
 from services.registry.repository import FunctionRepository, WatchedFunction
 from services.registry.watch import ACKNOWLEDGEMENT_SECONDS, Event, Following, SnapshotEnd, Watch
@@ -21,10 +22,11 @@ LIMITS = Limits(1, 2, 3, 4, 5)
 
 
 class Repository:
-    """Functions as a test has them; a read can be held up."""
+    """Functions and environments as a test has them; a read of functions can be held up."""
 
     def __init__(self) -> None:
         self.functions: dict[UUID, WatchedFunction] = {}
+        self.environments: dict[UUID, WatchedEnvironment] = {}
         self.may_read = asyncio.Event()
         self.may_read.set()
 
@@ -33,6 +35,10 @@ class Repository:
         found = [one for one in self.functions.values() if identity in (None, one.id)]
         await self.may_read.wait()
         return found
+
+    async def watched_environments(self, identity: UUID | None = None) -> Sequence[WatchedEnvironment]:
+        """What is there."""
+        return [one for one in self.environments.values() if identity in (None, one.id)]
 
 
 class Notifications:
@@ -53,7 +59,8 @@ class Registry:
 
     def __init__(self) -> None:
         self.repository, self.notifications = Repository(), Notifications()
-        self.watch = Watch(cast(FunctionRepository, self.repository), cast(Listener, self.notifications))
+        repositories = cast(FunctionRepository, self.repository), cast(EnvironmentRepository, self.repository)
+        self.watch = Watch(*repositories, cast(Listener, self.notifications))
         self._revision = 0
 
     def change(self, identity: UUID | None = None, *, told: bool = True, **values: Any) -> WatchedFunction:
@@ -63,11 +70,18 @@ class Registry:
         changed = (
             replace(before, revision=self._revision, **values)
             if before
-            else WatchedFunction(uuid7(), "greet", self._revision, False, LIMITS, None, None, None, Access())
+            else WatchedFunction(uuid7(), "greet", self._revision, False, LIMITS, None, None, None, Access(), ())
         )
         self.repository.functions[changed.id] = changed
         if told:
             self.notifications.waiting.put_nowait(str(changed.id))
+        return changed
+
+    def change_environment(self, identity: UUID) -> WatchedEnvironment:
+        """An environment, new or changed, of which a notification tells."""
+        self._revision += 1
+        changed = self.repository.environments[identity] = WatchedEnvironment(identity, "production", self._revision, False, {})
+        self.notifications.waiting.put_nowait(str(identity))
         return changed
 
     async def pushed(self) -> None:
@@ -75,7 +89,7 @@ class Registry:
         async with asyncio.timeout(5):
             await self.notifications.waiting.join()
 
-    def settling(self, function: WatchedFunction) -> "asyncio.Task[None]":
+    def settling(self, function: WatchedFunction | WatchedEnvironment) -> "asyncio.Task[None]":
         """A change that waits to answer its caller."""
         return asyncio.create_task(self.watch.settled(function.id, function.revision))
 
@@ -97,7 +111,7 @@ class Follower:
 
     def __init__(self, following: Following, events: AsyncIterator[Event]) -> None:
         self.following, self.events = following, events
-        self.snapshot: list[WatchedFunction] = []
+        self.snapshot: list[WatchedFunction | WatchedEnvironment] = []
         self.end = SnapshotEnd(-1)
 
     async def next(self) -> Event:
@@ -112,11 +126,11 @@ class Follower:
 
     async def until_snapshot_end(self) -> None:
         """Reads the snapshot."""
-        while isinstance(event := await self.next(), WatchedFunction):
+        while not isinstance(event := await self.next(), SnapshotEnd):
             self.snapshot.append(event)
         self.end = event
 
-    async def acknowledge(self, function: WatchedFunction) -> None:
+    async def acknowledge(self, function: WatchedFunction | WatchedEnvironment) -> None:
         """Says that it acts by it."""
         await self.following.acknowledge(function.id, function.revision)
 
@@ -335,3 +349,35 @@ async def test_what_is_never_pushed_is_waited_for_a_little_longer(registry: Regi
         await asyncio.wait_for(registry.watch.settled(changed.id, changed.revision), 5)
 
         assert time.monotonic() - began >= 2 * ACKNOWLEDGEMENT_SECONDS - 0.05
+
+
+# Environments
+
+
+async def test_environments_come_before_the_functions_that_read_them_and_are_there_though_they_are_made_meanwhile() -> None:
+    registry = Registry()
+    registry.repository.may_read.clear()
+    following = registry.watch.follow()
+    function, identity = registry.change(told=False), uuid7()
+    first = asyncio.create_task(cast(Any, anext(following.events())))
+    await a_moment()
+
+    # What the snapshot reads of functions may name an environment that was made after the snapshot was asked for.
+    environment = registry.change_environment(identity)
+    registry.repository.may_read.set()
+
+    assert await first == environment
+    assert (await registry.watch.snapshot()) == [environment, function]
+
+
+async def test_a_change_of_an_environment_waits_for_its_watchers_as_one_of_a_function_does(registry: Registry) -> None:
+    identity = uuid7()
+    async with registry.follower() as follower:
+        environment = registry.change_environment(identity)
+        settling = registry.settling(environment)
+        told = await follower.next()
+        await a_moment()
+        assert (told, settling.done()) == (environment, False)
+
+        await follower.acknowledge(environment)
+        await asyncio.wait_for(settling, ACKNOWLEDGEMENT_SECONDS / 2)

@@ -54,4 +54,30 @@ function nameOutOfMemory(library) {
   library["rt/tlsf"] = named;
 }
 
+/**
+ * Fills `process.env`, which is always empty in asc's own library: the host says how much it takes, and writes names and values by turns,
+ * each ended by a NUL.
+ */
+function fillEnvironment(library) {
+  const plain = library["process"];
+  const filled = plain.replace("return new Map();", "return readEnvironment();");
+  if (filled === plain) throw new Error("process of this assemblyscript has no environment to fill");
+  library["process"] = filled + ENVIRONMENT;
+}
+
+const ENVIRONMENT = `
+@external("env", "process.env.size") declare function environmentSize(): i32;
+@external("env", "process.env.read") declare function readEnvironmentTo(address: usize): void;
+
+function readEnvironment(): Map<string, string> {
+  const environment = new Map<string, string>();
+  const bytes = new Uint8Array(environmentSize());
+  readEnvironmentTo(bytes.dataStart);
+  const texts = String.UTF16.decode(bytes.buffer).split("\\0");
+  for (let index = 0; index + 1 < texts.length; index += 2) environment.set(texts[index], texts[index + 1]);
+  return environment;
+}
+`;
+
 nameOutOfMemory(asc.libraryFiles);
+fillEnvironment(asc.libraryFiles);

@@ -120,7 +120,7 @@ function importErrors(program, allowed) {
 function unknownImport(module, name, element) {
   const message =
     `unknown import ${JSON.stringify(module)}.${JSON.stringify(name)}: a function has no network, no files and nothing else of its host. ` +
-    "It may use console, trace, Date.now, performance.now, Math.random and process.exit.";
+    "It may use console, trace, Date.now, performance.now, Math.random, process.env and process.exit.";
   return { code: "KILN002", range: element.identifierNode?.range ?? null, message, word: name.split(".")[0] };
 }
 

@@ -88,6 +88,22 @@ def _exit(host: Host, _memory: GuestMemory, code: int) -> None:
     raise host.stop(ErrorType.EXIT, f"the function called process.exit({code})")
 
 
+def _environment(host: Host) -> bytes:
+    """What a guest is told: names and values by turns, each ended by a NUL, which neither has."""
+    return "".join(f"{name}\0{value}\0" for name, value in host.environment.items()).encode("utf-16-le")
+
+
+def _env_size(host: Host, _memory: GuestMemory) -> int:
+    return len(_environment(host))
+
+
+def _env_read(host: Host, memory: GuestMemory, pointer: int) -> None:
+    try:
+        memory.write(pointer, _environment(host))
+    except OutOfBounds:
+        raise host.stop(ErrorType.TRAP, "the function gave process.env.read an address outside of its memory") from None
+
+
 def _log(level: Level, host: Host, memory: GuestMemory, message: int, prefix: str = "", suffix: str = "") -> None:
     room = host.log_room
     text, cut = _text(memory, message, room) if room else ("", bool(message))
@@ -144,6 +160,8 @@ FUNCTIONS: Final[Mapping[tuple[str, str], Callable[..., Any]]] = {
     ("env", "Date.now"): _now,
     ("env", "performance.now"): _performance_now,
     ("env", "process.exit"): _exit,
+    ("env", "process.env.size"): _env_size,
+    ("env", "process.env.read"): _env_read,
     ("env", "console.assert"): _assert,
     ("env", "console.log"): partial(_log, Level.INFO),
     ("env", "console.debug"): partial(_log, Level.DEBUG),

@@ -16,7 +16,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Function(_message.Message):
-    __slots__ = ("id", "name", "description", "language", "source", "status", "compile_error", "diagnostics", "live_version", "latest_version", "limits", "created_at", "updated_at", "etag", "allowed_users", "allowed_groups", "created_by")
+    __slots__ = ("id", "name", "description", "language", "source", "status", "compile_error", "diagnostics", "live_version", "latest_version", "limits", "created_at", "updated_at", "etag", "allowed_users", "allowed_groups", "created_by", "environments")
     class Status(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATUS_UNSPECIFIED: _ClassVar[Function.Status]
@@ -46,6 +46,7 @@ class Function(_message.Message):
     ALLOWED_USERS_FIELD_NUMBER: _ClassVar[int]
     ALLOWED_GROUPS_FIELD_NUMBER: _ClassVar[int]
     CREATED_BY_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENTS_FIELD_NUMBER: _ClassVar[int]
     id: str
     name: str
     description: str
@@ -63,7 +64,8 @@ class Function(_message.Message):
     allowed_users: _containers.RepeatedScalarFieldContainer[str]
     allowed_groups: _containers.RepeatedScalarFieldContainer[str]
     created_by: str
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., description: _Optional[str] = ..., language: _Optional[str] = ..., source: _Optional[str] = ..., status: _Optional[_Union[Function.Status, str]] = ..., compile_error: _Optional[str] = ..., diagnostics: _Optional[_Iterable[_Union[Diagnostic, _Mapping]]] = ..., live_version: _Optional[int] = ..., latest_version: _Optional[int] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., etag: _Optional[str] = ..., allowed_users: _Optional[_Iterable[str]] = ..., allowed_groups: _Optional[_Iterable[str]] = ..., created_by: _Optional[str] = ...) -> None: ...
+    environments: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., description: _Optional[str] = ..., language: _Optional[str] = ..., source: _Optional[str] = ..., status: _Optional[_Union[Function.Status, str]] = ..., compile_error: _Optional[str] = ..., diagnostics: _Optional[_Iterable[_Union[Diagnostic, _Mapping]]] = ..., live_version: _Optional[int] = ..., latest_version: _Optional[int] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., etag: _Optional[str] = ..., allowed_users: _Optional[_Iterable[str]] = ..., allowed_groups: _Optional[_Iterable[str]] = ..., created_by: _Optional[str] = ..., environments: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Version(_message.Message):
     __slots__ = ("function_id", "version", "language", "source", "status", "failure_reason", "compile_error", "diagnostics", "artifact_digest", "artifact_bytes", "queue_ms", "build_ms", "build", "created_at", "started_at", "completed_at", "created_by")
@@ -148,7 +150,7 @@ class Limits(_message.Message):
     def __init__(self, timeout_ms: _Optional[int] = ..., memory_mb: _Optional[int] = ..., max_output_bytes: _Optional[int] = ..., max_log_bytes: _Optional[int] = ..., max_concurrency: _Optional[int] = ...) -> None: ...
 
 class CreateFunctionRequest(_message.Message):
-    __slots__ = ("name", "description", "language", "source", "limits", "wasm", "allowed_users", "allowed_groups")
+    __slots__ = ("name", "description", "language", "source", "limits", "wasm", "allowed_users", "allowed_groups", "environments")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     LANGUAGE_FIELD_NUMBER: _ClassVar[int]
@@ -157,6 +159,7 @@ class CreateFunctionRequest(_message.Message):
     WASM_FIELD_NUMBER: _ClassVar[int]
     ALLOWED_USERS_FIELD_NUMBER: _ClassVar[int]
     ALLOWED_GROUPS_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENTS_FIELD_NUMBER: _ClassVar[int]
     name: str
     description: str
     language: str
@@ -165,7 +168,8 @@ class CreateFunctionRequest(_message.Message):
     wasm: bytes
     allowed_users: _containers.RepeatedScalarFieldContainer[str]
     allowed_groups: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., description: _Optional[str] = ..., language: _Optional[str] = ..., source: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., wasm: _Optional[bytes] = ..., allowed_users: _Optional[_Iterable[str]] = ..., allowed_groups: _Optional[_Iterable[str]] = ...) -> None: ...
+    environments: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., description: _Optional[str] = ..., language: _Optional[str] = ..., source: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., wasm: _Optional[bytes] = ..., allowed_users: _Optional[_Iterable[str]] = ..., allowed_groups: _Optional[_Iterable[str]] = ..., environments: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ListFunctionsRequest(_message.Message):
     __slots__ = ("page_size", "page_token")
@@ -190,7 +194,7 @@ class GetFunctionRequest(_message.Message):
     def __init__(self, id: _Optional[str] = ...) -> None: ...
 
 class UpdateFunctionRequest(_message.Message):
-    __slots__ = ("id", "description", "language", "source", "limits", "etag", "wasm", "allowed_users", "allowed_groups")
+    __slots__ = ("id", "description", "language", "source", "limits", "etag", "wasm", "allowed_users", "allowed_groups", "environments")
     ID_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     LANGUAGE_FIELD_NUMBER: _ClassVar[int]
@@ -200,6 +204,7 @@ class UpdateFunctionRequest(_message.Message):
     WASM_FIELD_NUMBER: _ClassVar[int]
     ALLOWED_USERS_FIELD_NUMBER: _ClassVar[int]
     ALLOWED_GROUPS_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENTS_FIELD_NUMBER: _ClassVar[int]
     id: str
     description: str
     language: str
@@ -209,7 +214,8 @@ class UpdateFunctionRequest(_message.Message):
     wasm: bytes
     allowed_users: _struct_pb2.ListValue
     allowed_groups: _struct_pb2.ListValue
-    def __init__(self, id: _Optional[str] = ..., description: _Optional[str] = ..., language: _Optional[str] = ..., source: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., etag: _Optional[str] = ..., wasm: _Optional[bytes] = ..., allowed_users: _Optional[_Union[_struct_pb2.ListValue, _Mapping]] = ..., allowed_groups: _Optional[_Union[_struct_pb2.ListValue, _Mapping]] = ...) -> None: ...
+    environments: _struct_pb2.ListValue
+    def __init__(self, id: _Optional[str] = ..., description: _Optional[str] = ..., language: _Optional[str] = ..., source: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., etag: _Optional[str] = ..., wasm: _Optional[bytes] = ..., allowed_users: _Optional[_Union[_struct_pb2.ListValue, _Mapping]] = ..., allowed_groups: _Optional[_Union[_struct_pb2.ListValue, _Mapping]] = ..., environments: _Optional[_Union[_struct_pb2.ListValue, _Mapping]] = ...) -> None: ...
 
 class DeleteFunctionRequest(_message.Message):
     __slots__ = ("id",)
@@ -259,24 +265,26 @@ class RollbackFunctionRequest(_message.Message):
     version: int
     def __init__(self, id: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
 
-class WatchFunctionsRequest(_message.Message):
-    __slots__ = ("function_id", "revision")
-    FUNCTION_ID_FIELD_NUMBER: _ClassVar[int]
+class WatchRequest(_message.Message):
+    __slots__ = ("id", "revision")
+    ID_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
-    function_id: str
+    id: str
     revision: int
-    def __init__(self, function_id: _Optional[str] = ..., revision: _Optional[int] = ...) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., revision: _Optional[int] = ...) -> None: ...
 
-class WatchFunctionsResponse(_message.Message):
-    __slots__ = ("function", "snapshot_end")
+class WatchResponse(_message.Message):
+    __slots__ = ("function", "snapshot_end", "environment")
     FUNCTION_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_END_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
     function: WatchedFunction
     snapshot_end: int
-    def __init__(self, function: _Optional[_Union[WatchedFunction, _Mapping]] = ..., snapshot_end: _Optional[int] = ...) -> None: ...
+    environment: WatchedEnvironment
+    def __init__(self, function: _Optional[_Union[WatchedFunction, _Mapping]] = ..., snapshot_end: _Optional[int] = ..., environment: _Optional[_Union[WatchedEnvironment, _Mapping]] = ...) -> None: ...
 
 class WatchedFunction(_message.Message):
-    __slots__ = ("id", "name", "revision", "deleted", "live", "limits", "allowed_users", "allowed_groups")
+    __slots__ = ("id", "name", "revision", "deleted", "live", "limits", "allowed_users", "allowed_groups", "environments")
     ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
@@ -285,6 +293,7 @@ class WatchedFunction(_message.Message):
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     ALLOWED_USERS_FIELD_NUMBER: _ClassVar[int]
     ALLOWED_GROUPS_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENTS_FIELD_NUMBER: _ClassVar[int]
     id: str
     name: str
     revision: int
@@ -293,7 +302,31 @@ class WatchedFunction(_message.Message):
     limits: Limits
     allowed_users: _containers.RepeatedScalarFieldContainer[str]
     allowed_groups: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., revision: _Optional[int] = ..., deleted: _Optional[bool] = ..., live: _Optional[_Union[RunnableVersion, _Mapping]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., allowed_users: _Optional[_Iterable[str]] = ..., allowed_groups: _Optional[_Iterable[str]] = ...) -> None: ...
+    environments: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., revision: _Optional[int] = ..., deleted: _Optional[bool] = ..., live: _Optional[_Union[RunnableVersion, _Mapping]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., allowed_users: _Optional[_Iterable[str]] = ..., allowed_groups: _Optional[_Iterable[str]] = ..., environments: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class WatchedEnvironment(_message.Message):
+    __slots__ = ("id", "name", "revision", "deleted", "values", "broken")
+    class ValuesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    DELETED_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    BROKEN_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    name: str
+    revision: int
+    deleted: bool
+    values: _containers.ScalarMap[str, str]
+    broken: bool
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., revision: _Optional[int] = ..., deleted: _Optional[bool] = ..., values: _Optional[_Mapping[str, str]] = ..., broken: _Optional[bool] = ...) -> None: ...
 
 class Viewer(_message.Message):
     __slots__ = ("id", "is_admin", "groups", "functions")
@@ -328,9 +361,11 @@ class ResolveVersionRequest(_message.Message):
     def __init__(self, id: _Optional[str] = ..., version: _Optional[int] = ..., viewer: _Optional[_Union[Viewer, _Mapping]] = ...) -> None: ...
 
 class ResolveVersionResponse(_message.Message):
-    __slots__ = ("function", "version")
+    __slots__ = ("function", "version", "environments")
     FUNCTION_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENTS_FIELD_NUMBER: _ClassVar[int]
     function: WatchedFunction
     version: RunnableVersion
-    def __init__(self, function: _Optional[_Union[WatchedFunction, _Mapping]] = ..., version: _Optional[_Union[RunnableVersion, _Mapping]] = ...) -> None: ...
+    environments: _containers.RepeatedCompositeFieldContainer[WatchedEnvironment]
+    def __init__(self, function: _Optional[_Union[WatchedFunction, _Mapping]] = ..., version: _Optional[_Union[RunnableVersion, _Mapping]] = ..., environments: _Optional[_Iterable[_Union[WatchedEnvironment, _Mapping]]] = ...) -> None: ...

@@ -125,8 +125,8 @@ class RegistryServicer:
 
     def UpdateFunction(self, request, context):
         """Changes a function; absent fields stay as they are. A new source, module or language makes a version and queues its build, while the
-        live version keeps serving; description and limits act on the next call and make none. A source or module and a language equal to
-        those of a latest version that is `READY` make none either.
+        live version keeps serving; description, limits, access and environments act on the next call and make none. A source or module and a
+        language equal to those of a latest version that is `READY` make none either.
 
         Errors: `INVALID_ARGUMENT`, `NOT_FOUND`, `ABORTED` (reason `ETAG_MISMATCH`: the function changed since the etag was read),
         `FAILED_PRECONDITION` (reason `LANGUAGE_UNAVAILABLE`, when it makes a version).
@@ -499,10 +499,10 @@ class RegistryInternalStub:
         Args:
             channel: A grpc.Channel.
         """
-        self.WatchFunctions = channel.stream_stream(
-                '/kiln.registry.v1.RegistryInternal/WatchFunctions',
-                request_serializer=kiln_dot_registry_dot_v1_dot_registry__pb2.WatchFunctionsRequest.SerializeToString,
-                response_deserializer=kiln_dot_registry_dot_v1_dot_registry__pb2.WatchFunctionsResponse.FromString,
+        self.Watch = channel.stream_stream(
+                '/kiln.registry.v1.RegistryInternal/Watch',
+                request_serializer=kiln_dot_registry_dot_v1_dot_registry__pb2.WatchRequest.SerializeToString,
+                response_deserializer=kiln_dot_registry_dot_v1_dot_registry__pb2.WatchResponse.FromString,
                 _registered_method=True)
         self.ResolveVersion = channel.unary_unary(
                 '/kiln.registry.v1.RegistryInternal/ResolveVersion',
@@ -515,10 +515,11 @@ class RegistryInternalServicer:
     """What other services ask the registry; not reachable from outside.
     """
 
-    def WatchFunctions(self, request_iterator, context):
-        """Follows every function. The answer opens with a consistent snapshot ended by `snapshot_end`, then carries whole functions, each
-        with a revision above those before it for that function, with no gap between the two. The watcher acknowledges each event on the
-        request stream; a change answers its own caller once every watcher has acknowledged it or 250 ms have passed.
+    def Watch(self, request_iterator, context):
+        """Follows every function and environment. The answer opens with a consistent snapshot ended by `snapshot_end`, in which environments
+        come before the functions that read them, then carries whole functions and environments, each with a revision above those before it
+        for the same one, with no gap between the two. The watcher acknowledges each event on the request stream; a change answers its own
+        caller once every watcher has acknowledged it or 250 ms have passed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -536,10 +537,10 @@ class RegistryInternalServicer:
 
 def add_RegistryInternalServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'WatchFunctions': grpc.stream_stream_rpc_method_handler(
-                    servicer.WatchFunctions,
-                    request_deserializer=kiln_dot_registry_dot_v1_dot_registry__pb2.WatchFunctionsRequest.FromString,
-                    response_serializer=kiln_dot_registry_dot_v1_dot_registry__pb2.WatchFunctionsResponse.SerializeToString,
+            'Watch': grpc.stream_stream_rpc_method_handler(
+                    servicer.Watch,
+                    request_deserializer=kiln_dot_registry_dot_v1_dot_registry__pb2.WatchRequest.FromString,
+                    response_serializer=kiln_dot_registry_dot_v1_dot_registry__pb2.WatchResponse.SerializeToString,
             ),
             'ResolveVersion': grpc.unary_unary_rpc_method_handler(
                     servicer.ResolveVersion,
@@ -559,7 +560,7 @@ class RegistryInternal:
     """
 
     @staticmethod
-    def WatchFunctions(request_iterator,
+    def Watch(request_iterator,
             target,
             options=(),
             channel_credentials=None,
@@ -572,9 +573,9 @@ class RegistryInternal:
         return grpc.experimental.stream_stream(
             request_iterator,
             target,
-            '/kiln.registry.v1.RegistryInternal/WatchFunctions',
-            kiln_dot_registry_dot_v1_dot_registry__pb2.WatchFunctionsRequest.SerializeToString,
-            kiln_dot_registry_dot_v1_dot_registry__pb2.WatchFunctionsResponse.FromString,
+            '/kiln.registry.v1.RegistryInternal/Watch',
+            kiln_dot_registry_dot_v1_dot_registry__pb2.WatchRequest.SerializeToString,
+            kiln_dot_registry_dot_v1_dot_registry__pb2.WatchResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -58,8 +58,8 @@ class RegistryStub:
     """
     UpdateFunction: _grpc.UnaryUnaryMultiCallable[_registry_pb2.UpdateFunctionRequest, _registry_pb2.Function]
     """Changes a function; absent fields stay as they are. A new source, module or language makes a version and queues its build, while the
-    live version keeps serving; description and limits act on the next call and make none. A source or module and a language equal to
-    those of a latest version that is `READY` make none either.
+    live version keeps serving; description, limits, access and environments act on the next call and make none. A source or module and a
+    language equal to those of a latest version that is `READY` make none either.
 
     Errors: `INVALID_ARGUMENT`, `NOT_FOUND`, `ABORTED` (reason `ETAG_MISMATCH`: the function changed since the etag was read),
     `FAILED_PRECONDITION` (reason `LANGUAGE_UNAVAILABLE`, when it makes a version).
@@ -121,8 +121,8 @@ class RegistryAsyncStub(RegistryStub):
     """
     UpdateFunction: _aio.UnaryUnaryMultiCallable[_registry_pb2.UpdateFunctionRequest, _registry_pb2.Function]  # type: ignore[assignment]
     """Changes a function; absent fields stay as they are. A new source, module or language makes a version and queues its build, while the
-    live version keeps serving; description and limits act on the next call and make none. A source or module and a language equal to
-    those of a latest version that is `READY` make none either.
+    live version keeps serving; description, limits, access and environments act on the next call and make none. A source or module and a
+    language equal to those of a latest version that is `READY` make none either.
 
     Errors: `INVALID_ARGUMENT`, `NOT_FOUND`, `ABORTED` (reason `ETAG_MISMATCH`: the function changed since the etag was read),
     `FAILED_PRECONDITION` (reason `LANGUAGE_UNAVAILABLE`, when it makes a version).
@@ -205,8 +205,8 @@ class RegistryServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.Function, _abc.Awaitable[_registry_pb2.Function]]:
         """Changes a function; absent fields stay as they are. A new source, module or language makes a version and queues its build, while the
-        live version keeps serving; description and limits act on the next call and make none. A source or module and a language equal to
-        those of a latest version that is `READY` make none either.
+        live version keeps serving; description, limits, access and environments act on the next call and make none. A source or module and a
+        language equal to those of a latest version that is `READY` make none either.
 
         Errors: `INVALID_ARGUMENT`, `NOT_FOUND`, `ABORTED` (reason `ETAG_MISMATCH`: the function changed since the etag was read),
         `FAILED_PRECONDITION` (reason `LANGUAGE_UNAVAILABLE`, when it makes a version).
@@ -278,10 +278,11 @@ class RegistryInternalStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RegistryInternalAsyncStub: ...
-    WatchFunctions: _grpc.StreamStreamMultiCallable[_registry_pb2.WatchFunctionsRequest, _registry_pb2.WatchFunctionsResponse]
-    """Follows every function. The answer opens with a consistent snapshot ended by `snapshot_end`, then carries whole functions, each
-    with a revision above those before it for that function, with no gap between the two. The watcher acknowledges each event on the
-    request stream; a change answers its own caller once every watcher has acknowledged it or 250 ms have passed.
+    Watch: _grpc.StreamStreamMultiCallable[_registry_pb2.WatchRequest, _registry_pb2.WatchResponse]
+    """Follows every function and environment. The answer opens with a consistent snapshot ended by `snapshot_end`, in which environments
+    come before the functions that read them, then carries whole functions and environments, each with a revision above those before it
+    for the same one, with no gap between the two. The watcher acknowledges each event on the request stream; a change answers its own
+    caller once every watcher has acknowledged it or 250 ms have passed.
     """
     ResolveVersion: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ResolveVersionRequest, _registry_pb2.ResolveVersionResponse]
     """What an executor needs to run one version of a function, by the id or name its caller used. Without a version: the live one.
@@ -294,10 +295,11 @@ class RegistryInternalAsyncStub(RegistryInternalStub):
     """What other services ask the registry; not reachable from outside."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
-    WatchFunctions: _aio.StreamStreamMultiCallable[_registry_pb2.WatchFunctionsRequest, _registry_pb2.WatchFunctionsResponse]  # type: ignore[assignment]
-    """Follows every function. The answer opens with a consistent snapshot ended by `snapshot_end`, then carries whole functions, each
-    with a revision above those before it for that function, with no gap between the two. The watcher acknowledges each event on the
-    request stream; a change answers its own caller once every watcher has acknowledged it or 250 ms have passed.
+    Watch: _aio.StreamStreamMultiCallable[_registry_pb2.WatchRequest, _registry_pb2.WatchResponse]  # type: ignore[assignment]
+    """Follows every function and environment. The answer opens with a consistent snapshot ended by `snapshot_end`, in which environments
+    come before the functions that read them, then carries whole functions and environments, each with a revision above those before it
+    for the same one, with no gap between the two. The watcher acknowledges each event on the request stream; a change answers its own
+    caller once every watcher has acknowledged it or 250 ms have passed.
     """
     ResolveVersion: _aio.UnaryUnaryMultiCallable[_registry_pb2.ResolveVersionRequest, _registry_pb2.ResolveVersionResponse]  # type: ignore[assignment]
     """What an executor needs to run one version of a function, by the id or name its caller used. Without a version: the live one.
@@ -309,14 +311,15 @@ class RegistryInternalServicer(metaclass=_abc_1.ABCMeta):
     """What other services ask the registry; not reachable from outside."""
 
     @_abc_1.abstractmethod
-    def WatchFunctions(
+    def Watch(
         self,
-        request_iterator: _MaybeAsyncIterator[_registry_pb2.WatchFunctionsRequest],
+        request_iterator: _MaybeAsyncIterator[_registry_pb2.WatchRequest],
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_registry_pb2.WatchFunctionsResponse], _abc.AsyncIterator[_registry_pb2.WatchFunctionsResponse]]:
-        """Follows every function. The answer opens with a consistent snapshot ended by `snapshot_end`, then carries whole functions, each
-        with a revision above those before it for that function, with no gap between the two. The watcher acknowledges each event on the
-        request stream; a change answers its own caller once every watcher has acknowledged it or 250 ms have passed.
+    ) -> _typing.Union[_abc.Iterator[_registry_pb2.WatchResponse], _abc.AsyncIterator[_registry_pb2.WatchResponse]]:
+        """Follows every function and environment. The answer opens with a consistent snapshot ended by `snapshot_end`, in which environments
+        come before the functions that read them, then carries whole functions and environments, each with a revision above those before it
+        for the same one, with no gap between the two. The watcher acknowledges each event on the request stream; a change answers its own
+        caller once every watcher has acknowledged it or 250 ms have passed.
         """
 
     @_abc_1.abstractmethod
