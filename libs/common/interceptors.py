@@ -18,13 +18,15 @@ from libs.common.access.principal import set_caller
 from libs.common.access.service_tokens import ServiceTokens
 from libs.common.errors import KilnError
 from libs.common.logs import logger
-from libs.common.policy import policy_of
+from libs.common.policy import Access, policy_of
 
 STATUS_DETAILS: Final = "grpc-status-details-bin"
 # What a caller keeps of its own time for the way back, so that the inner error arrives before the outer deadline.
 MARGIN_SECONDS: Final = 0.05
 # Calls that answer even when the server is full.
 _RESERVED: Final = "/grpc.health.v1.Health/"
+# What has its calls end before it does, when its server stops.
+_ENDS_BY_ITSELF: Final = "/kiln.carrier.v1.CarrierInternal/Carry"
 # How often it is asked whether who makes a call that stays open still may.
 _RECHECK_SECONDS: Final = 1.0
 
@@ -42,6 +44,12 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         self.guard = guard
         self.max_concurrent = max_concurrent
         self.serving = 0
+        self.watches: set[_Call] = set()
+
+    def end_watches(self) -> None:
+        """Ends the streams that services keep open to hear of changes: they would keep a server from stopping, and open another soon."""
+        for call in self.watches:
+            call.end()
 
     async def intercept_service(self, continuation: Callable[..., Awaitable[Any]], details: grpc.HandlerCallDetails) -> Any:
         handler = await continuation(details)
@@ -97,6 +105,7 @@ class _Call:
         "_began",
         "_cancelling",
         "_context",
+        "_ended",
         "_expired",
         "_identity",
         "_method",
@@ -111,7 +120,7 @@ class _Call:
         self._server = server
         self._method = method
         self._context = context
-        self._admitted = self._expired = self._shut_out = False
+        self._admitted = self._expired = self._shut_out = self._ended = False
         self._authorization = ""
         self._timer: asyncio.TimerHandle | None = None
 
@@ -145,6 +154,13 @@ class _Call:
         if policy.deadline_seconds is None and token:
             self._task = _current_task()
             self._recheck(token)
+            if policy.access is Access.SERVICE and self._method != _ENDS_BY_ITSELF:
+                self._server.watches.add(self)
+
+    def end(self) -> None:
+        """Ends the call because its server stops."""
+        self._ended = True
+        self._task.cancel()
 
     def _bound(self, allowed: float | None) -> None:
         if allowed is None:
@@ -180,12 +196,16 @@ class _Call:
         if self._timer is not None:
             self._timer.cancel()
         self._server.serving -= self._admitted
+        self._server.watches.discard(self)
         # As `asyncio.timeout` does it: whoever else has cancelled the task meant it.
         if self._expired and self._task.uncancel() <= self._cancelling and isinstance(error, asyncio.CancelledError):
             error = errors.DeadlineExceeded(f"the call took longer than {self._seconds:.3g} s")
         elif self._shut_out and isinstance(error, asyncio.CancelledError):
             self._task.uncancel()
             error = errors.Unauthenticated("who calls has changed since the call began", reason="STALE_TOKEN")
+        elif self._ended and isinstance(error, asyncio.CancelledError):
+            self._task.uncancel()
+            error = errors.Unavailable("the service is stopping", reason="STOPPING")
         code, is_told = grpc.StatusCode.OK, isinstance(error, Exception)
         if isinstance(error, Exception):
             # The status is set instead of aborting: grpc.aio does not wait for aborted handlers when it stops (grpc/grpc#37239).

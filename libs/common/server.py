@@ -218,15 +218,24 @@ class Server:
         health: What it says of itself.
     """
 
-    def __init__(self, server: grpc.aio.Server, health_servicer: health.aio.HealthServicer, carrier: CarrierServicer) -> None:
+    def __init__(
+        self,
+        server: grpc.aio.Server,
+        health_servicer: health.aio.HealthServicer,
+        carrier: CarrierServicer,
+        around: ServerInterceptor | None,
+    ) -> None:
         self._server = server
         self.health = health_servicer
         self._carrier = carrier
+        self._around = around
 
     async def stop(self, drain_seconds: float) -> None:
         """Says NOT_SERVING, and lets calls in flight end within a time."""
         await self.health.enter_graceful_shutdown()
         self._carrier.drain()
+        if self._around:
+            self._around.end_watches()
         await self._server.stop(drain_seconds)
 
 
@@ -271,4 +280,4 @@ async def start_server(
     await server.start()
     for service in ("", *services):
         await health_servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
-    return Server(server, health_servicer, carrier)
+    return Server(server, health_servicer, carrier, around)

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import grpc
+import psutil
 import pytest
 from kiln.registry.v1 import registry_pb2 as pb
 
@@ -418,3 +419,19 @@ async def test_a_registry_whose_connections_are_cut_listens_again(running: Runni
         await until(lambda: watcher.known()[function.id].HasField("live"))
 
     assert (await running.until_status("cut", "READY")).live_version == 1
+
+
+async def test_a_registry_that_is_told_to_stop_does_not_wait_for_those_who_follow_it(postgres: TestPostgres, home: Path) -> None:
+    drain_seconds = 20.0
+    settings = {"KILN_DRAIN_SECONDS": str(drain_seconds)}
+    async with running_registry(await postgres.new_database(), home / "stopping.log", **settings) as running, watching(running) as watcher:
+        (process,) = [one for one in psutil.Process().children() if running.address in str(one.environ())]
+        began = time.monotonic()
+        process.terminate()
+
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            await watcher.listening
+        await asyncio.to_thread(process.wait, drain_seconds)
+
+    assert (ended.value.code(), ended.value.details()) == (grpc.StatusCode.UNAVAILABLE, "the service is stopping")
+    assert time.monotonic() - began < drain_seconds / 2
