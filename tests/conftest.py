@@ -1,14 +1,36 @@
-"""Fixtures that several levels share."""
+"""Fixtures that several levels share, and how tests run beside each other."""
 
+import os
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
+from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from libs.common.postgres import Database, open_database
 from tests.support.databases import install
 from tests.support.postgres import TestPostgres, running_postgres
+from tests.support.turns import Turns
+
+# Set where several processes share the tests; the same for all of them.
+_RUN: Final = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Has a test that is marked `alone` wait until no other runs, and others wait for it; what it sets up and takes down is part of it."""
+    with _turns(_RUN).turn(alone=item.get_closest_marker("alone") is not None) if _RUN else nullcontext():
+        return (yield)
+
+
+@cache
+def _turns(run: str) -> Turns:
+    folder = Path(tempfile.gettempdir()) / f"kiln-test-turns-{run}"
+    folder.mkdir(exist_ok=True)
+    return Turns(folder)
 
 
 @pytest.fixture(scope="session")

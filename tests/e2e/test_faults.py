@@ -9,7 +9,7 @@ from tests.support.faults import kill_again_and_again, run_rounds
 from tests.support.load import check, load_on
 from tests.support.platform import running_platform
 
-ROUNDS = 6
+ROUNDS = 4
 
 
 @pytest.mark.timeout(400)

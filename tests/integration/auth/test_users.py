@@ -37,7 +37,7 @@ async def test_a_name_is_taken_until_its_user_is_deleted(world: AuthWorld) -> No
     assert (await world.user("ada")).id != first.id
 
 
-@pytest.mark.parametrize("name", ["", "Ada", "1a", "a b", "a" * 64, "a\0", "ä", "a\n", str(uuid7()).replace("0", "a", 1)])
+@pytest.mark.parametrize("name", ["", "Ada", "1a", "a b", "a" * 64, "a\0", "ä", "a\n", "a1890000-0000-7000-8000-000000000000"])
 async def test_a_bad_name_is_refused_and_named(world: AuthWorld, name: str) -> None:
     assert await bad_field(world.user(name)) == "name"
     assert await bad_field(world.groups.create(world.root, name, "")) == "name"

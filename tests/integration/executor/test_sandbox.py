@@ -641,7 +641,11 @@ async def test_no_process_dies_of_a_module_that_is_refused() -> None:
         assert set(processes()) - before == mine
 
 
-@pytest.mark.parametrize("wasm", [b"", b"(module)", b"\0asm", b"\0asm\1\0\0\0\xff", b"\0asm\x0d\0\1\0", os.urandom(100)])
+@pytest.mark.parametrize(
+    "wasm",
+    [b"", b"(module)", b"\0asm", b"\0asm\1\0\0\0\xff", b"\0asm\x0d\0\1\0", os.urandom(100)],
+    ids=["nothing", "text", "a beginning", "half a section", "a component", "noise"],
+)
 async def test_what_is_no_module_is_unloadable(shared: Sandbox, wasm: bytes) -> None:
     with pytest.raises(Unloadable):
         await shared.prepare("0" * 64, wasm, ABI)

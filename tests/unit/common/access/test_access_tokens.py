@@ -237,7 +237,9 @@ def test_a_services_token_is_no_access_token_and_an_access_token_is_no_services(
         services.verify(SIGNER.token())
 
 
-@pytest.mark.parametrize("secret", [SERVICE_SECRET.encode(), SIGNER.jwk.x.encode(), b"x" * 32])
+@pytest.mark.parametrize(
+    "secret", [SERVICE_SECRET.encode(), SIGNER.jwk.x.encode(), b"x" * 32], ids=["the services'", "a public key", "any"]
+)
 def test_no_secret_makes_an_access_token(secret: bytes) -> None:
     refusal(jwt.encode(SIGNER.claims(), secret, algorithm="HS256", headers={"kid": SIGNER.key_id, "typ": "at+jwt"}))
 
