@@ -4,7 +4,6 @@ import os
 import tempfile
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import nullcontext
-from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -15,22 +14,30 @@ from tests.support.databases import install
 from tests.support.postgres import TestPostgres, running_postgres
 from tests.support.turns import Turns
 
-# Set where several processes share the tests; the same for all of them.
-_RUN: Final = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+_TURNS: Final = pytest.StashKey[Turns]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Opens the turns where several processes share the tests."""
+    if run := os.environ.get("PYTEST_XDIST_TESTRUNUID"):
+        config.stash[_TURNS] = turns = Turns(run)
+        config.add_cleanup(turns.close)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Has a test that is marked `alone` wait until no other runs, and others wait for it; what it sets up and takes down is part of it."""
-    with _turns(_RUN).turn(alone=item.get_closest_marker("alone") is not None) if _RUN else nullcontext():
+    turns = item.config.stash.get(_TURNS, None)
+    with turns.turn(alone=item.get_closest_marker("alone") is not None) if turns else nullcontext():
         return (yield)
 
 
-@cache
-def _turns(run: str) -> Turns:
-    folder = Path(tempfile.gettempdir()) / f"kiln-test-turns-{run}"
-    folder.mkdir(exist_ok=True)
-    return Turns(folder)
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Has what a test printed travel between processes, also where it is no text."""
+    report = yield
+    report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
+    return report
 
 
 @pytest.fixture(scope="session")

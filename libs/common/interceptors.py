@@ -74,6 +74,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
     def _unary(self, method: str, inner: Callable[..., Awaitable[Any]], read: Callable[[Any], Any]) -> Callable[..., Awaitable[Any]]:
         async def handle(message: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             async with _Call(self, method, context) as call:
+                await call.acknowledge()
                 await call.admit()
                 return await inner(read(message), context)
 
@@ -83,6 +84,9 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         async def handle(message: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
             async with _Call(self, method, context) as call:
                 await call.admit()
+                # Not before: a client that was told to go on, and writes while it is refused, may hear of an internal error instead
+                # (grpc/grpc#36066).
+                await call.acknowledge()
                 answers = inner(read(message), context)
                 if not hasattr(answers, "__aiter__"):  # a handler that writes through the context, as gRPC's own services do
                     await answers
@@ -134,8 +138,11 @@ class _Call:
                 self._authorization = value
         self._identity = request.accept_request_id(offered)
         request.request_id.set(self._identity)
-        await self._context.send_initial_metadata(((request.REQUEST_ID_HEADER, self._identity),))
         return self
+
+    async def acknowledge(self) -> None:
+        """Tells the client that its call has arrived."""
+        await self._context.send_initial_metadata(((request.REQUEST_ID_HEADER, self._identity),))
 
     async def admit(self) -> None:
         """Counts the call, gives it its deadline, and finds out who makes it.

@@ -130,6 +130,10 @@ class Platform:
             time.sleep(0.1)
         raise AssertionError(f"{name} does not run")
 
+    def address_of(self, service: str) -> str:
+        """Where a service listens that is behind the gateway."""
+        return self.process("gateway").environ()[f"KILN_{service.upper()}_ADDRESS"]
+
     def workers(self) -> list[psutil.Process]:
         """The sandbox's processes."""
         return [one for one in descendants(self.process("executor").pid) if "sandbox" in " ".join(_command(one))]
@@ -142,6 +146,15 @@ class Platform:
         async with self.database() as connection:
             queues = (COMPILATION_JOBS, COMPILATION_RESULTS)
             return {name: await connection.fetchval(f"SELECT count(*) FROM pgmq.q_{name}") for name in queues}
+
+    def in_database(self, statement: str, *arguments: object) -> None:
+        """Has its database do something."""
+
+        async def do() -> None:
+            async with self.database() as connection:
+                await connection.execute(statement, *arguments)
+
+        asyncio.run(do())
 
     @asynccontextmanager
     async def database(self) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":

@@ -115,12 +115,13 @@ class TokenGuard:
 
     async def admit(self, policy: Policy, authorization: str, address: str) -> AccessToken | None:
         """See `Guard`."""
-        if not authorization:
-            if policy.access is not Access.PUBLIC:
-                raise Unauthenticated(
-                    "the call needs a credential: an API key as `authorization: Bearer kiln_...`, or a session", reason="NO_CREDENTIAL"
-                )
+        if policy.access is Access.PUBLIC:
+            # Nobody is asked there, so that a credential that has ended keeps no one from signing in again.
             return None
+        if not authorization:
+            raise Unauthenticated(
+                "the call needs a credential: an API key as `authorization: Bearer kiln_...`, or a session", reason="NO_CREDENTIAL"
+            )
         token = await self._authenticate(authorization, address)
         _authorize(policy, token.principal)
         return token
