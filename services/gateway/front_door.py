@@ -27,6 +27,7 @@ from services.gateway import descriptors
 from services.gateway.backends import Backend, Backends, StreamCall, onward_metadata
 from services.gateway.callers import Caller, Callers
 from services.gateway.settings import Settings
+from services.gateway.tls import Certificate
 
 # What a client may not pass on: what HTTP/2 and gRPC say of this hop alone, and what the services believe because only Kiln says it.
 _HOP: Final = frozenset({"content-type", "host", "te", "user-agent"})
@@ -152,12 +153,19 @@ class Proxy(grpc.GenericRpcHandler):
 class FrontDoor:
     """The server of the front door. An async context manager; it listens once entered.
 
+    Args:
+        settings: The gateway's.
+        backends: Where calls go.
+        callers: Who makes them.
+        certificate: What it speaks TLS with; None for no TLS.
+
     Raises:
         OSError: the address cannot be had.
     """
 
-    def __init__(self, settings: Settings, backends: Backends, callers: Callers) -> None:
+    def __init__(self, settings: Settings, backends: Backends, callers: Callers, certificate: Certificate | None) -> None:
         self._settings = settings
+        self._certificate = certificate
         self._backends = backends
         self._callers = callers
         self._services = [service.full_name for service in descriptors.public_services()]
@@ -171,6 +179,7 @@ class FrontDoor:
             services=self._services,
             around=None,
             max_streams=_MAX_STREAMS,
+            credentials=self._certificate.credentials() if self._certificate else None,
         )
         return self
 

@@ -15,7 +15,7 @@ from libs.common.policy import policy_of
 from libs.common.request import request_id
 from services.gateway import descriptors, problems, reading, surface, writing
 from services.gateway.backends import Backend, Backends, onward_metadata
-from services.gateway.callers import Callers, caller_of, no_cookie, session_cookie
+from services.gateway.callers import Callers
 from services.gateway.descriptors import HttpRule
 from services.gateway.exchange import JSON, Answer, Request
 from services.gateway.routes import variable_of
@@ -49,7 +49,7 @@ class RpcEndpoint:
         Raises:
             KilnError: the request is bad, or the service refused.
         """
-        caller = caller_of(request.method, request.headers, request.address)
+        caller = self._callers.of_http(request.method, request.headers, request.address)
         message = bind(self._method, self._rule, request).SerializeToString()
         metadata = onward_metadata(self._wire_name, request_id.get())
 
@@ -61,11 +61,11 @@ class RpcEndpoint:
         except grpc.aio.AioRpcError as error:
             raise self._in_rest_words(error) from None
         if self._status == 204:
-            return Answer(204, headers=[("Set-Cookie", no_cookie())] if self._clears_cookie else [])
+            return Answer(204, headers=[("Set-Cookie", self._callers.cookie.taken_back())] if self._clears_cookie else [])
         output = self._output.FromString(answer.message)
         headers = writing.header_values(output)
         if self._cookie:
-            headers.append(("Set-Cookie", session_cookie(getattr(output, self._cookie))))
+            headers.append(("Set-Cookie", self._callers.cookie.given(getattr(output, self._cookie))))
         return Answer(self._status, writing.to_json(output), JSON, headers)
 
     def _in_rest_words(self, error: grpc.aio.AioRpcError) -> KilnError:
