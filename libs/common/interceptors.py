@@ -66,6 +66,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
     def _unary(self, method: str, inner: Callable[..., Awaitable[Any]], read: Callable[[Any], Any]) -> Callable[..., Awaitable[Any]]:
         async def handle(message: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             async with _Call(self, method, context) as call:
+                await call.acknowledge()
                 await call.admit()
                 return await inner(read(message), context)
 
@@ -75,6 +76,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         async def handle(message: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
             async with _Call(self, method, context) as call:
                 await call.admit()
+                await call.acknowledge()
                 answers = inner(read(message), context)
                 if not hasattr(answers, "__aiter__"):  # a handler that writes through the context, as gRPC's own services do
                     await answers
@@ -125,8 +127,13 @@ class _Call:
                 self._authorization = value
         self._identity = request.accept_request_id(offered)
         request.request_id.set(self._identity)
-        await self._context.send_initial_metadata(((request.REQUEST_ID_HEADER, self._identity),))
         return self
+
+    async def acknowledge(self) -> None:
+        """Sends what goes before all answers. Of a stream it says that the call is admitted: one that is refused has none of it, so that a
+        caller who waits for it knows that nothing it sent was looked at.
+        """
+        await self._context.send_initial_metadata(((request.REQUEST_ID_HEADER, self._identity),))
 
     async def admit(self) -> None:
         """Counts the call, gives it its deadline, and finds out who makes it.

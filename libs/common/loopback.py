@@ -1,6 +1,10 @@
 """Addresses of this machine alone."""
 
+import re
 from ipaddress import ip_address
+from typing import Final
+
+_AUTHORITY: Final = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::[0-9]*)?")
 
 
 def is_loopback(address: str) -> bool:
@@ -14,3 +18,9 @@ def is_loopback_host(host: str) -> bool:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host.lower() == "localhost"
+
+
+def is_loopback_authority(authority: str) -> bool:
+    """The same of a host with or without a port, as it stands in URLs and in HTTP's `Host`."""
+    parts = _AUTHORITY.fullmatch(authority)
+    return parts is not None and is_loopback_host(parts[1])

@@ -31,7 +31,9 @@ async def main() -> None:
         # First, so that whoever is answered by REST finds the other there.
         front_door = await process.open(FrontDoor(settings, backends, callers, certificate))
         application = RestApplication(
-            routes(backends, callers, settings.grpc_address, tls=tls), max_concurrent=settings.max_concurrent_calls
+            routes(backends, callers, settings.grpc_address, tls=tls),
+            max_concurrent=settings.max_concurrent_calls,
+            loopback_only=process.tokens is None,
         )
         rest = await process.open(RestServer(settings, application, certificate))
         process.background(forever("health_follow", front_door.update_health, pause_seconds=1))

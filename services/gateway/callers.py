@@ -13,7 +13,7 @@ import grpc
 from libs.common import request, status
 from libs.common.access.access_tokens import MAX_BYTES
 from libs.common.access.bearer import AUTHORIZATION, bearer, presented
-from libs.common.access.credentials import looks_like_credential
+from libs.common.access.credentials import Kind, looks_like_credential
 from libs.common.access.exchange import Exchange
 from libs.common.carrier import Metadata
 from libs.common.errors import PermissionDenied, Unauthenticated
@@ -36,11 +36,19 @@ class Caller:
         authorization: As it is sent in `authorization`; empty for nothing.
         address: Where it came from.
         agent: What the program says of itself that sent it.
+        by_cookie: Whether the first came as a cookie.
     """
 
     authorization: str
     address: str
     agent: str
+    by_cookie: bool = False
+
+    @property
+    def has_key(self) -> bool:
+        """Whether it came with something that does not mean to be a session's token."""
+        means_session = self.by_cookie or (presented(self.authorization) or "").startswith(f"{Kind.SESSION}_")
+        return bool(self.authorization) and not means_session
 
 
 class Callers:
@@ -65,7 +73,7 @@ class Callers:
         Raises:
             PermissionDenied: a page of another site made a browser send it.
         """
-        authorization = headers.get(AUTHORIZATION, "")
+        authorization, by_cookie = headers.get(AUTHORIZATION, ""), False
         # What a browser is never made to send by a page of another site: it asks Kiln first, which does not allow it.
         if not presented(authorization):
             token = self.cookie.found_in(headers.get("cookie", ""))
@@ -73,8 +81,8 @@ class Callers:
             if method not in _SAFE and not self._is_of_this_site(headers, unless_told=not token):
                 raise PermissionDenied("a page of another site cannot make this call", reason="CROSS_SITE")
             if token and not authorization:
-                authorization = bearer(token)
-        return Caller(authorization, address, headers.get("user-agent", ""))
+                authorization, by_cookie = bearer(token), True
+        return Caller(authorization, address, headers.get("user-agent", ""), by_cookie)
 
     async def call(self, method: str, caller: Caller, call: Callable[[Metadata], Awaitable[T]]) -> T:
         """Makes a call for a caller: with the access token that its credential is exchanged for, or with what it sent itself.

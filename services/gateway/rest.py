@@ -13,6 +13,7 @@ from uvicorn.lifespan.off import LifespanOff
 from libs.common import errors, request
 from libs.common.interceptors import shown
 from libs.common.logs import logger
+from libs.common.loopback import is_loopback_authority
 from services.gateway import problems
 from services.gateway.exchange import Answer, Endpoint, Request
 from services.gateway.http1 import GuardedProtocol, Limits
@@ -31,10 +32,13 @@ class RestApplication:
     Args:
         routes: Where requests go.
         max_concurrent: Requests served at once; more are refused.
+        loopback_only: Refuse what is asked of another name than this machine's own. Where nobody is asked who calls, a page of any site
+            whose name was made to lead here could call otherwise: to its browser that is the page's own site.
     """
 
-    def __init__(self, routes: Routes[Endpoint], *, max_concurrent: int) -> None:
+    def __init__(self, routes: Routes[Endpoint], *, max_concurrent: int, loopback_only: bool) -> None:
         self._routes = routes
+        self._loopback_only = loopback_only
         self._max_concurrent = max_concurrent
         self._serving = 0
 
@@ -67,6 +71,10 @@ class RestApplication:
             return problems.answer_of(shown(error, path=scope["path"]), identity, headers)
 
     async def _dispatch(self, scope: Any, headers: dict[str, str], receive: Any) -> Answer:
+        if self._loopback_only and not is_loopback_authority(headers.get("host", "")):
+            raise errors.PermissionDenied(
+                "Host: must be localhost or a loopback address while KILN_AUTH is off", reason="HOST_NOT_LOOPBACK"
+            )
         method, raw_path = scope["method"], scope["raw_path"].decode("ascii")
         if method == "OPTIONS":
             return Answer(204, headers=[("Allow", ", ".join(self._routes.methods(raw_path)))])
