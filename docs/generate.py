@@ -108,7 +108,8 @@ An error answers with its status and
 
 _GRPC_HEAD: Final = """# gRPC reference
 
-All public services are at one address, by default `127.0.0.1:9090` without TLS, with server reflection and the standard health service:
+All public services are at one address, by default `127.0.0.1:9090` and without TLS until there is a certificate, with server reflection
+and the standard health service:
 
 ```console
 $ grpcurl -plaintext localhost:9090 list

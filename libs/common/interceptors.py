@@ -141,7 +141,9 @@ class _Call:
         return self
 
     async def acknowledge(self) -> None:
-        """Tells the client that its call has arrived."""
+        """Sends what goes before all answers. Of a stream it says that the call is admitted: one that is refused has none of it, so that a
+        caller who waits for it knows that nothing it sent was looked at.
+        """
         await self._context.send_initial_metadata(((request.REQUEST_ID_HEADER, self._identity),))
 
     async def admit(self) -> None:

@@ -6,7 +6,6 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from ipaddress import ip_address
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, cast
 
@@ -28,6 +27,7 @@ from libs.common.channel import MAX_MESSAGE_BYTES, PING_TIMEOUT, open_channel
 from libs.common.errors import KilnError
 from libs.common.interceptors import ServerInterceptor
 from libs.common.logs import logger
+from libs.common.loopback import is_loopback
 from libs.common.reflection import ReflectedPool
 from libs.common.settings import InvalidSettings, ProcessSettings, ServiceSettings
 
@@ -42,6 +42,8 @@ SERVER_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     PING_TIMEOUT,
+    # Handshakes of TLS and HTTP/2; two minutes otherwise.
+    ("grpc.server_handshake_timeout_ms", 10_000),
     # Two servers on one port must clash, not share it.
     ("grpc.so_reuseport", 0),
 )
@@ -188,21 +190,13 @@ class Service(Process):
 def _service_tokens(name: str, settings: ProcessSettings, addresses: Sequence[str]) -> ServiceTokens | None:
     if settings.auth == "off":
         logger().warning("auth_off", meaning="everyone who reaches this process may do everything")
-        if open_to_others := [address for address in addresses if not _is_loopback(address)]:
+        if open_to_others := [address for address in addresses if not is_loopback(address)]:
             raise InvalidSettings(f"KILN_AUTH=off is for loopback addresses alone, and this process is to listen on {open_to_others[0]}")
         return None
     secret = settings.service_secret
     if secret is None:
         raise InvalidSettings("KILN_SERVICE_SECRET: is missing")
     return ServiceTokens(secret.get_secret_value(), name)
-
-
-def _is_loopback(address: str) -> bool:
-    host = address.rpartition(":")[0].strip("[]")
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def freeze() -> None:
@@ -246,6 +240,7 @@ async def start_server(
     services: Sequence[str],
     around: ServerInterceptor | None,
     max_streams: int = MAX_STREAMS,
+    credentials: grpc.ServerCredentials | None = None,
 ) -> Server:
     """Starts a server with health and reflection. What the registrations add is there for carried calls as well.
 
@@ -255,6 +250,7 @@ async def start_server(
         services: Full names for health and reflection.
         around: What is around every call; None for a server that does all of that itself, and carries nothing.
         max_streams: Calls that one connection may have open; a client waits with more.
+        credentials: Of a server that speaks TLS.
 
     Raises:
         OSError: the address cannot be had.
@@ -274,7 +270,7 @@ async def start_server(
     pool = cast(DescriptorPool, ReflectedPool())
     reflection.enable_server_reflection([*services, health.SERVICE_NAME, reflection.SERVICE_NAME], server, pool=pool)
     try:
-        server.add_insecure_port(address)
+        _ = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
     except RuntimeError as error:
         raise OSError(f"cannot listen on {address}: is it taken?") from error
     await server.start()

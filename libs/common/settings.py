@@ -37,6 +37,8 @@ SHARED: Final = frozenset(
         "KILN_AUTH_GRACE_SECONDS",
         "KILN_SERVICE_SECRET",
         "KILN_SEALING_KEY",
+        "KILN_TLS_CERT_FILE",
+        "KILN_TLS_KEY_FILE",
     }
 )
 
@@ -102,6 +104,31 @@ class SealingSettings(DatabaseSettings):
         return text
 
 
+class TlsSettings(BaseSettings):
+    """What those read who must know whether the gateway speaks TLS."""
+
+    model_config = SettingsConfigDict(frozen=True, env_prefix=PREFIX, extra="ignore")
+
+    tls_cert_file: Path | None = Field(
+        None,
+        description="A certificate in PEM, and below it those that lead to its authority. With it REST and the front door speak TLS alone. "
+        "A renewed one is taken from the same files without a restart.",
+    )
+    tls_key_file: Path | None = Field(None, description="The private key of that certificate, in PEM and without a password.")
+
+    @model_validator(mode="after")
+    def _has_both_or_neither(self) -> Self:
+        if (self.tls_cert_file is None) is not (self.tls_key_file is None):
+            missing, there = ("KILN_TLS_CERT_FILE", "KILN_TLS_KEY_FILE")[:: 1 if self.tls_cert_file is None else -1]
+            raise ValueError(f"{missing}: is missing, and {there} is set; set both, or neither for no TLS")
+        return self
+
+    @property
+    def speaks_tls(self) -> bool:
+        """Whether the gateway does."""
+        return self.tls_cert_file is not None
+
+
 def load(model: type[Model]) -> Model:
     """Reads the settings of one process from its environment.
 
@@ -143,7 +170,8 @@ def _refuse_unknown(environment: Mapping[str, str], names: Mapping[str, str]) ->
     own = {name for name in SERVICES if any(variable.startswith(f"{PREFIX}{name.upper()}_") for variable in set(names) - SHARED)}
     foreign = tuple(f"{PREFIX}{service.upper()}_" for service in SERVICES if service not in own)
     for variable in environment:
-        known = variable.removesuffix("_FILE")
+        # Some settings are files themselves, and are named so.
+        known = variable if variable in names or variable in SHARED else variable.removesuffix("_FILE")
         if not variable.startswith(PREFIX) or known in names or known in SHARED or known.startswith(foreign):
             continue
         close = difflib.get_close_matches(known, [*names, *SHARED], n=1)

@@ -4,10 +4,12 @@ import asyncio
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +17,7 @@ from typing import Any, Final
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from libs.common.loopback import is_loopback
 from libs.common.settings import InvalidSettings, load
 from libs.common.unprivileged import launcher
 from libs.local.home import Home, HomeInUse, open_home
@@ -63,7 +66,7 @@ async def _start_all(settings: Settings, home: Home, supervisor: Supervisor) -> 
     await asyncio.to_thread(make_admin_key, home, environment, "--if-missing")
     say("starting auth, registry, compiler, executor and gateway")
     await asyncio.gather(*(supervisor.start(program) for program in inner))
-    await supervisor.start(_service("gateway", environment, settings.grpc_address))
+    await supervisor.start(_program("gateway", environment, partial(wait_until_healthy, settings.http_address, tls=settings.speaks_tls)))
 
 
 async def start_postgres(home: Home, port: int, supervisor: Supervisor) -> str:
@@ -79,10 +82,14 @@ async def start_postgres(home: Home, port: int, supervisor: Supervisor) -> str:
 
 
 def _service(name: str, environment: Mapping[str, str], address: str) -> Program:
+    return _program(name, environment, partial(wait_until_serving, address))
+
+
+def _program(name: str, environment: Mapping[str, str], ready: Callable[[], Awaitable[None]]) -> Program:
     def command() -> list[str]:
         return [*launcher(), sys.executable, "-m", f"services.{name}"]
 
-    return Program(name, command, environment, partial(wait_until_serving, address))
+    return Program(name, command, environment, ready)
 
 
 def environment_of(home: Home, url: str) -> dict[str, str]:
@@ -137,6 +144,32 @@ async def wait_until_serving(address: str) -> None:
             await asyncio.sleep(0.05)
 
 
+async def wait_until_healthy(address: str, *, tls: bool) -> None:
+    """Returns once the gateway there says that it and all behind it serve."""
+    context: ssl.SSLContext | None = None
+    if tls:
+        # Its certificate is for the name that others know it by, which is not the one it is asked at here. Nothing secret is said to it.
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    host, _, port = address.rpartition(":")
+    while True:
+        with suppress(OSError, TimeoutError):
+            async with asyncio.timeout(2):
+                if await _is_healthy(host, int(port), context):
+                    return
+        await asyncio.sleep(0.05)
+
+
+async def _is_healthy(host: str, port: int, context: ssl.SSLContext | None) -> bool:
+    reader, writer = await asyncio.open_connection(host, port, ssl=context)
+    try:
+        writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        return (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+    finally:
+        writer.transport.abort()
+
+
 def taken(addresses: Sequence[tuple[str, str]]) -> str | None:
     """Says which of the addresses, each with its setting, cannot be listened on; None when all can."""
     for variable, address in addresses:
@@ -150,13 +183,14 @@ def taken(addresses: Sequence[tuple[str, str]]) -> str | None:
 
 
 def _greet(settings: Settings, home: Home, seconds: float) -> None:
-    http = f"http://{settings.http_address}"
+    http = f"{'https' if settings.speaks_tls else 'http'}://{settings.http_address}"
+    grpcurl = "grpcurl" if settings.speaks_tls else "grpcurl -plaintext"
     print(
         f"""
 Kiln is up after {seconds:.1f} s.
 
   REST          {http}          (description: {http}/openapi.json)
-  gRPC          {settings.grpc_address}                 (grpcurl -plaintext {settings.grpc_address} list)
+  gRPC          {settings.grpc_address}                 ({grpcurl} {settings.grpc_address} list)
   data, logs    {home.path}
   {_who(settings, home)}
 
@@ -177,6 +211,8 @@ Ctrl-C stops it.
 def _who(settings: Settings, home: Home) -> str:
     if settings.auth == "off":
         return "KILN_AUTH is off: everyone who reaches these addresses may do everything"
+    if not settings.speaks_tls and not (is_loopback(settings.http_address) and is_loopback(settings.grpc_address)):
+        say("without TLS, passwords and API keys travel in the clear; set KILN_TLS_CERT_FILE and KILN_TLS_KEY_FILE")
     return f"admin's key   {home.admin_key}   (`make admin-key` makes a new one)"
 
 

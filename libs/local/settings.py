@@ -4,15 +4,12 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from libs.common.settings import PREFIX
+from libs.common.settings import TlsSettings
 
 
-class Settings(BaseSettings):
+class Settings(TlsSettings):
     """What `make run` reads."""
-
-    model_config = SettingsConfigDict(frozen=True, env_prefix=PREFIX, extra="ignore")
 
     home: Path = Field(Path(".kiln"), description="Where data, logs and the database live; one run per home.")
     http_address: str = Field("127.0.0.1:8080", pattern=r"^[^:]+:\d+$", description="Where REST is served, as `host:port`.")

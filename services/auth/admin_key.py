@@ -8,14 +8,15 @@ import asyncio
 import os
 import sys
 import tempfile
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
+from uuid import UUID
 
 from pydantic import Field, SecretStr
 
 from libs.common import logs
-from libs.common.access.credentials import Kind, parse_credential
+from libs.common.access.credentials import Credential, Kind, parse_credential
 from libs.common.access.principal import Role
 from libs.common.ids import uuid7
 from libs.common.migrate import migrate
@@ -45,7 +46,8 @@ async def write_admin_key(database: Database, path: Path, clock: Clock, *, if_mi
         database: Its schema is brought up to date first.
         path: The file; one that is there is replaced.
         clock: The time.
-        if_missing: Do nothing when the file holds a key that is still taken.
+        if_missing: Do nothing when the file holds a key that is still taken. Otherwise a key of the same user's that the file holds is
+            revoked; one that is only about to expire is left to do so, wherever else it may be in use.
 
     Raises:
         OSError: the file cannot be written.
@@ -56,9 +58,13 @@ async def write_admin_key(database: Database, path: Path, clock: Clock, *, if_mi
         return f"{path} holds a key that is good"
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise PermissionError(f"cannot write to the folder {path.parent}")
+    replaced = _held(path)
     async with repository.change() as store:
         said, issued = await _issued(store, clock)
     write_secret(path, issued.text)
+    # Once the new one is where the old one was: whatever fails before leaves a key that is good.
+    if replaced and not if_missing and await _revoke(repository, replaced, issued.api_key.user_id, clock()):
+        said += "revoked the key that was there; "
     return f"{said}the key is in {path}, and good until {issued.api_key.expires_at:%Y-%m-%d}"
 
 
@@ -77,14 +83,32 @@ def write_secret(path: Path, text: str) -> None:
 
 
 async def _is_taken(repository: AuthRepository, path: Path, clock: Clock) -> bool:
+    credential = _held(path)
+    bearer = await repository.find_bearer(credential, clock() + SPARE) if credential else None
+    if credential is None or bearer is None:
+        return False
+    return credential.matches(bearer.secret_digest) and not bearer.ended and not bearer.user.disabled
+
+
+def _held(path: Path) -> Credential | None:
+    """The API key that a file holds; None for none."""
     try:
         credential = parse_credential(path.read_text(encoding="ascii").strip())
     except (OSError, UnicodeDecodeError):
+        return None
+    return credential if credential and credential.kind is Kind.API_KEY else None
+
+
+async def _revoke(repository: AuthRepository, credential: Credential, user: UUID, now: datetime) -> bool:
+    """Ends a key, if it is one of a user's and has not ended; whether it was."""
+    bearer = await repository.find_bearer(credential, now)
+    if bearer is None or bearer.user.id != user or not credential.matches(bearer.secret_digest):
         return False
-    if credential is None or credential.kind is not Kind.API_KEY:
-        return False
-    bearer = await repository.find_bearer(credential, clock() + SPARE)
-    return bearer is not None and credential.matches(bearer.secret_digest) and not bearer.ended and not bearer.user.disabled
+    async with repository.change() as store:
+        if not await store.revoke_api_key(credential.id, now):
+            return False
+        await store.announce([credential.id])
+    return True
 
 
 async def _issued(store: Store, clock: Clock) -> tuple[str, Issued]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
+from libs.common.bounded import Bounded
 from libs.common.errors import Unavailable
 from services.executor.sandbox.outcome import Limits
 
@@ -66,8 +67,8 @@ class Catalog:
     def __init__(self) -> None:
         self._by_id: dict[UUID, CatalogFunction] = {}
         self._by_name: dict[str, CatalogFunction] = {}
-        self._deleted: dict[UUID, None] = {}
         self._environments: dict[UUID, CatalogEnvironment] = {}
+        self._deleted: Bounded[UUID, None] = Bounded(MAX_DELETED)
         self._complete = asyncio.Event()
 
     def put(self, function: CatalogFunction) -> None:
@@ -88,9 +89,7 @@ class Catalog:
     def delete(self, identity: UUID) -> None:
         """Forgets a function, and remembers that it was deleted; the oldest deletions are forgotten."""
         self.remove(identity)
-        self._deleted[identity] = None
-        while len(self._deleted) > MAX_DELETED:
-            del self._deleted[next(iter(self._deleted))]
+        self._deleted.put(identity, None)
 
     def was_deleted(self, identity: UUID) -> bool:
         """Whether a function is known to have been deleted."""

@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from libs.common import channel, request, status
 from libs.common.access.service_tokens import ServiceTokens
 from libs.common.carrier import MAX_CARRIED_BYTES, Answer, Carrier, Metadata
-from libs.common.errors import Unavailable
+from libs.common.errors import ResourceExhausted, Unavailable
 from libs.common.ids import uuid7
 from libs.common.policy import policy_of
 
@@ -31,6 +31,8 @@ _PAUSE_SECONDS: Final = 0.1
 _NOT_BEGUN: Final = ("STARTING", "STOPPING")
 # How gRPC's core begins the details of a call for which no connection came about.
 _NOT_CONNECTED: Final = "failed to connect to all addresses"
+# The service that must know where a call comes from, which it believes only of calls that are carried. None of its requests is large.
+_ALWAYS_CARRIED: Final = "auth"
 # Whose calls make an execution.
 _EXECUTOR: Final = "/kiln.executor."
 
@@ -71,6 +73,7 @@ class Backend:
 
         Raises:
             Unavailable: the service cannot be reached.
+            ResourceExhausted: the request is larger than the service takes.
             grpc.aio.AioRpcError: the service refused, or broke off.
         """
         until = time.monotonic() + seconds
@@ -88,6 +91,10 @@ class Backend:
     async def _call(self, method: str, message: bytes, *, seconds: float, metadata: Metadata) -> Answer:
         if len(message) <= MAX_CARRIED_BYTES:
             return await self._carrier.call(method, message, seconds=seconds, metadata=metadata)
+        if self.name == _ALWAYS_CARRIED:
+            raise ResourceExhausted(
+                f"the {self.name} service takes requests of at most {MAX_CARRIED_BYTES} bytes", reason="REQUEST_TOO_LARGE"
+            )
         call = self._callable(method)(message, timeout=seconds, metadata=metadata)
         return Answer(await call, tuple(await call.initial_metadata()), tuple(await call.trailing_metadata()))
 

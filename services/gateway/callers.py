@@ -13,14 +13,13 @@ import grpc
 from libs.common import request, status
 from libs.common.access.access_tokens import MAX_BYTES
 from libs.common.access.bearer import AUTHORIZATION, bearer, presented
-from libs.common.access.credentials import looks_like_credential
+from libs.common.access.credentials import Kind, looks_like_credential
 from libs.common.access.exchange import Exchange
 from libs.common.carrier import Metadata
 from libs.common.errors import PermissionDenied, Unauthenticated
 from libs.common.policy import Access, policy_of
+from services.gateway.cookies import SessionCookie
 
-# TLS may say `__Host-`, which browsers take from nobody else.
-COOKIE: Final = "kiln_session"
 # The service that tells users from where they were signed in.
 _AUTH: Final = "/kiln.auth."
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -37,22 +36,53 @@ class Caller:
         authorization: As it is sent in `authorization`; empty for nothing.
         address: Where it came from.
         agent: What the program says of itself that sent it.
+        by_cookie: Whether the first came as a cookie.
     """
 
     authorization: str
     address: str
     agent: str
+    by_cookie: bool = False
+
+    @property
+    def has_key(self) -> bool:
+        """Whether it came with something that does not mean to be a session's token."""
+        means_session = self.by_cookie or (presented(self.authorization) or "").startswith(f"{Kind.SESSION}_")
+        return bool(self.authorization) and not means_session
 
 
 class Callers:
-    """Access tokens for those who call.
+    """Who calls, and access tokens for those who do.
 
     Args:
         exchange: Of credentials; None where nobody asks who calls.
+        tls: Whether the gateway speaks it.
+
+    Attributes:
+        cookie: What browsers have their sessions in.
     """
 
-    def __init__(self, exchange: Exchange | None) -> None:
+    def __init__(self, exchange: Exchange | None, *, tls: bool) -> None:
         self._exchange = exchange
+        self._tls = tls
+        self.cookie = SessionCookie.of(tls=tls)
+
+    def of_http(self, method: str, headers: Mapping[str, str], address: str) -> Caller:
+        """Who sends a request of HTTP.
+
+        Raises:
+            PermissionDenied: a page of another site made a browser send it.
+        """
+        authorization, by_cookie = headers.get(AUTHORIZATION, ""), False
+        # What a browser is never made to send by a page of another site: it asks Kiln first, which does not allow it.
+        if not presented(authorization):
+            token = self.cookie.found_in(headers.get("cookie", ""))
+            # Also one without a session may do harm: it would sign the browser in as somebody else.
+            if method not in _SAFE and not self._is_of_this_site(headers, unless_told=not token):
+                raise PermissionDenied("a page of another site cannot make this call", reason="CROSS_SITE")
+            if token and not authorization:
+                authorization, by_cookie = bearer(token), True
+        return Caller(authorization, address, headers.get("user-agent", ""), by_cookie)
 
     async def call(self, method: str, caller: Caller, call: Callable[[Metadata], Awaitable[T]]) -> T:
         """Makes a call for a caller: with the access token that its credential is exchanged for, or with what it sent itself.
@@ -81,33 +111,20 @@ class Callers:
         self._exchange.forget(credential)
         return await call(_metadata(method, caller, bearer(await self._exchange.token(credential, caller.address))))
 
+    def _is_of_this_site(self, headers: Mapping[str, str], *, unless_told: bool) -> bool:
+        """Whether a page of Kiln's own sent a request, as browsers say.
 
-def caller_of(method: str, headers: Mapping[str, str], address: str) -> Caller:
-    """Who sends a request of HTTP.
-
-    Raises:
-        PermissionDenied: a page of another site made a browser send it.
-    """
-    authorization = headers.get(AUTHORIZATION, "")
-    # What a browser is never made to send by a page of another site: it asks Kiln first, which does not allow it.
-    if not presented(authorization):
-        token = _session_token(headers.get("cookie", ""))
-        # Also one without a session may do harm: it would sign the browser in as somebody else.
-        if method not in _SAFE and not _is_of_this_site(headers, unless_told=not token):
-            raise PermissionDenied("a page of another site cannot make this call", reason="CROSS_SITE")
-        if token and not authorization:
-            authorization = bearer(token)
-    return Caller(authorization, address, headers.get("user-agent", ""))
-
-
-def session_cookie(token: str) -> str:
-    """The header that gives a browser its session."""
-    return f"{COOKIE}={token}; Path=/; HttpOnly; SameSite=Lax"
-
-
-def no_cookie() -> str:
-    """The header that takes it back."""
-    return f"{COOKIE}=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0"
+        Args:
+            headers: Of the request.
+            unless_told: The answer for one that says nothing, as programs do.
+        """
+        if site := headers.get("sec-fetch-site"):
+            return site in _OF_THIS_SITE
+        if origin := headers.get("origin"):
+            scheme, _, host = origin.partition("://")
+            # Without TLS of its own the gateway may stand behind something that speaks it.
+            return host == headers.get("host") and (scheme == "https" or not self._tls)
+        return unless_told
 
 
 def _metadata(method: str, caller: Caller, authorization: str) -> Metadata:
@@ -127,23 +144,3 @@ def _refuse_unsendable(authorization: str) -> None:
     """Refuses what is no credential and cannot be metadata, which gRPC would tell in words of its own."""
     if len(authorization) > MAX_BYTES or not (authorization.isascii() and authorization.isprintable()):
         raise Unauthenticated("authorization: must be `Bearer` and a credential", reason="BAD_CREDENTIALS")
-
-
-def _session_token(header: str) -> str:
-    """The session's cookie, whatever others there are: programs at other ports of the same machine set theirs for this one too."""
-    pairs = (pair.strip().partition("=") for pair in header.split(";"))
-    return next((value for name, _, value in pairs if name == COOKIE), "")
-
-
-def _is_of_this_site(headers: Mapping[str, str], *, unless_told: bool) -> bool:
-    """Whether a page of Kiln's own sent a request, as browsers say.
-
-    Args:
-        headers: Of the request.
-        unless_told: The answer for one that says nothing, as programs do.
-    """
-    if site := headers.get("sec-fetch-site"):
-        return site in _OF_THIS_SITE
-    if origin := headers.get("origin"):
-        return origin.partition("://")[2] == headers.get("host")
-    return unless_told

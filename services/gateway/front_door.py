@@ -27,6 +27,7 @@ from services.gateway import descriptors
 from services.gateway.backends import Backend, Backends, StreamCall, onward_metadata
 from services.gateway.callers import Caller, Callers
 from services.gateway.settings import Settings
+from services.gateway.tls import Certificate
 
 # What a client may not pass on: what HTTP/2 and gRPC say of this hop alone, and what the services believe because only Kiln says it.
 _HOP: Final = frozenset({"content-type", "host", "te", "user-agent"})
@@ -95,7 +96,7 @@ class Proxy(grpc.GenericRpcHandler):
             seconds = self._admit(method, context)
 
             async def begin(of_caller: Metadata) -> StreamCall:
-                return await backend.stream(method, seconds=seconds, metadata=[*metadata, *of_caller])
+                return await _admitted(await backend.stream(method, seconds=seconds, metadata=[*metadata, *of_caller]))
 
             call = await self._callers.call(method, _caller(context), begin)
             sending = asyncio.create_task(_send_on(messages, call))
@@ -152,12 +153,19 @@ class Proxy(grpc.GenericRpcHandler):
 class FrontDoor:
     """The server of the front door. An async context manager; it listens once entered.
 
+    Args:
+        settings: The gateway's.
+        backends: Where calls go.
+        callers: Who makes them.
+        certificate: What it speaks TLS with; None for no TLS.
+
     Raises:
         OSError: the address cannot be had.
     """
 
-    def __init__(self, settings: Settings, backends: Backends, callers: Callers) -> None:
+    def __init__(self, settings: Settings, backends: Backends, callers: Callers, certificate: Certificate | None) -> None:
         self._settings = settings
+        self._certificate = certificate
         self._backends = backends
         self._callers = callers
         self._services = [service.full_name for service in descriptors.public_services()]
@@ -171,6 +179,7 @@ class FrontDoor:
             services=self._services,
             around=None,
             max_streams=_MAX_STREAMS,
+            credentials=self._certificate.credentials() if self._certificate else None,
         )
         return self
 
@@ -194,6 +203,23 @@ class FrontDoor:
             await health.set(service, _word(serving[descriptors.owner(service)]))
 
 
+async def _admitted(call: StreamCall) -> StreamCall:
+    """A stream that the service has admitted, which initial metadata says. Before that nothing that the client sends is passed on: a
+    stream that is refused because its caller changed in the same moment can be begun anew.
+
+    Raises:
+        grpc.aio.AioRpcError: the service refused.
+    """
+    try:
+        initial = await call.initial_metadata()
+        if any(key == request.REQUEST_ID_HEADER for key, _ in initial) or await call.code() is grpc.StatusCode.OK:
+            return call
+        raise grpc.aio.AioRpcError(await call.code(), initial, await call.trailing_metadata(), await call.details())
+    except BaseException:
+        call.cancel()
+        raise
+
+
 async def _send_on(messages: AsyncIterator[bytes], call: StreamCall) -> None:
     # A call that has ended says so on its other side, where the status is passed back.
     with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
@@ -207,9 +233,8 @@ async def _pass_back(context: Context, error: grpc.aio.AioRpcError, method: str,
         # Not all that fails inside is Kiln's own code, which would have kept its words to itself.
         set_status(context, shown(fault, method=method), identity)
         return
-    if initial := _back(error.initial_metadata()):
-        with suppress(grpc.aio.UsageError):  # a stream may have sent it before the service failed
-            await context.send_initial_metadata(initial)
+    with suppress(grpc.aio.UsageError):  # a stream may have sent it before the service failed
+        await context.send_initial_metadata(_back(error.initial_metadata()) or ((request.REQUEST_ID_HEADER, identity),))
     context.set_code(error.code())
     context.set_details(error.details() or "")
     context.set_trailing_metadata(_back(error.trailing_metadata()))

@@ -11,7 +11,7 @@ from libs.common import status
 from libs.common.policy import Access, policy_of
 from libs.common.request import REQUEST_ID_HEADER
 from services.gateway import descriptors, surface
-from services.gateway.callers import COOKIE
+from services.gateway.cookies import SessionCookie
 from services.gateway.descriptors import HttpRule
 from services.gateway.surface import Member
 from services.gateway.transcoder import success_status, variables_of
@@ -65,7 +65,7 @@ _STATUS: Final[Schema] = {
 }
 _SECURITY_SCHEMES: Final[Schema] = {
     "apiKey": {"type": "http", "scheme": "bearer", "description": "An API key, `kiln_...`, or an access token."},
-    "session": {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": "The session of a browser, as `Login` sets it."},
+    "session": {"type": "apiKey", "in": "cookie", "description": "The session of a browser, as `Login` sets it."},
 }
 _REQUEST_ID: Final[Schema] = {
     "description": "Names the request in logs and records: the caller's own, if it sent one.",
@@ -75,15 +75,20 @@ _SNAKE: Final = re.compile(r"`([a-z]+(?:_[a-z]+)+)`")
 _CODE: Final = re.compile(r"`([A-Z_]+)`")
 
 
-def document() -> Schema:
-    """The whole description."""
+def document(*, tls: bool = False) -> Schema:
+    """The whole description.
+
+    Args:
+        tls: Whether the gateway speaks it.
+    """
+    session = _SECURITY_SCHEMES["session"] | {"name": SessionCookie.of(tls=tls).name}
     public = list(descriptors.public_services())
     return {
         "openapi": "3.1.0",
         "info": {"title": "Kiln", "version": "v1", "description": _DESCRIPTION},
         "tags": [{"name": service.name, "description": _prose(service)} for service in public],
         "paths": dict(sorted({**_rpc_paths(), **_own_paths()}.items())),
-        "components": {"schemas": _schemas(), "responses": _error_responses(), "securitySchemes": _SECURITY_SCHEMES},
+        "components": {"schemas": _schemas(), "responses": _error_responses(), "securitySchemes": _SECURITY_SCHEMES | {"session": session}},
         "security": [{name: []} for name in _SECURITY_SCHEMES],
     }
 

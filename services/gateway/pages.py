@@ -17,20 +17,21 @@ from services.gateway.transcoder import endpoints
 _INDEX: Final = Path(__file__).with_name("index.html")
 
 
-def routes(backends: Backends, callers: Callers, grpc_address: str) -> Routes[Endpoint]:
+def routes(backends: Backends, callers: Callers, grpc_address: str, *, tls: bool) -> Routes[Endpoint]:
     """Everything there is in REST: one route for each public RPC, and the gateway's own pages.
 
     Args:
         backends: Where calls go.
         callers: Who makes them.
         grpc_address: Of the front door, to show.
+        tls: Whether all of it is behind TLS.
     """
     table: Routes[Endpoint] = Routes()
     for rule, endpoint in endpoints(backends, callers):
         table.add(rule.method, rule.template, endpoint)
     table.add("GET", "/health", Health(backends))
-    table.add("GET", "/openapi.json", Static(openapi.document()))
-    table.add("GET", "/", Index(grpc_address))
+    table.add("GET", "/openapi.json", Static(openapi.document(tls=tls)))
+    table.add("GET", "/", Index(grpc_address, tls=tls))
     return table
 
 
@@ -65,9 +66,11 @@ class Index:
 
     Args:
         grpc_address: Of the front door, to show.
+        tls: Whether it is shown with TLS.
     """
 
-    def __init__(self, grpc_address: str) -> None:
+    def __init__(self, grpc_address: str, *, tls: bool) -> None:
+        self._tls = tls
         self._page = Template(_INDEX.read_text(encoding="utf-8"))
         self._grpc_address = grpc_address
         places = {"functions": "/functions", "languages": "/languages", "health": "/health", "openapi": "/openapi.json"}
@@ -79,6 +82,7 @@ class Index:
             host = request.headers.get("host", "")
             # The same machine, as the reader names it; the port may be published as another, which only an operator knows.
             door = f"{host.rpartition(':')[0] or host}:{self._grpc_address.rpartition(':')[2]}"
-            page = self._page.substitute(HTTP=escape(host), GRPC=escape(door))
+            http, grpc = ("https://", "") if self._tls else ("", "-plaintext ")
+            page = self._page.substitute(HTTP=http + escape(host), GRPC=grpc + escape(door))
             return Answer(200, page.encode(), HTML, [("Vary", "Accept, Host")])
         return Answer(200, self._places, headers=[("Vary", "Accept")])

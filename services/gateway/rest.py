@@ -4,9 +4,8 @@ import asyncio
 import math
 import socket
 import time
-from functools import partial
 from types import TracebackType
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Self
 
 import uvicorn
 from uvicorn.lifespan.off import LifespanOff
@@ -14,13 +13,17 @@ from uvicorn.lifespan.off import LifespanOff
 from libs.common import errors, request
 from libs.common.interceptors import shown
 from libs.common.logs import logger
+from libs.common.loopback import is_loopback_authority
 from services.gateway import problems
 from services.gateway.exchange import Answer, Endpoint, Request
 from services.gateway.http1 import GuardedProtocol, Limits
 from services.gateway.routes import Routes
 from services.gateway.settings import Settings
+from services.gateway.tls import Certificate
 
 _CLIENT_GONE: Final = 499
+# Browsers come back by TLS alone for a year.
+_HSTS: Final = ("strict-transport-security", "max-age=31536000")
 
 
 class RestApplication:
@@ -29,10 +32,13 @@ class RestApplication:
     Args:
         routes: Where requests go.
         max_concurrent: Requests served at once; more are refused.
+        loopback_only: Refuse what is asked of another name than this machine's own. Where nobody is asked who calls, a page of any site
+            whose name was made to lead here could call otherwise: to its browser that is the page's own site.
     """
 
-    def __init__(self, routes: Routes[Endpoint], *, max_concurrent: int) -> None:
+    def __init__(self, routes: Routes[Endpoint], *, max_concurrent: int, loopback_only: bool) -> None:
         self._routes = routes
+        self._loopback_only = loopback_only
         self._max_concurrent = max_concurrent
         self._serving = 0
 
@@ -65,6 +71,10 @@ class RestApplication:
             return problems.answer_of(shown(error, path=scope["path"]), identity, headers)
 
     async def _dispatch(self, scope: Any, headers: dict[str, str], receive: Any) -> Answer:
+        if self._loopback_only and not is_loopback_authority(headers.get("host", "")):
+            raise errors.PermissionDenied(
+                "Host: must be localhost or a loopback address while KILN_AUTH is off", reason="HOST_NOT_LOOPBACK"
+            )
         method, raw_path = scope["method"], scope["raw_path"].decode("ascii")
         if method == "OPTIONS":
             return Answer(204, headers=[("Allow", ", ".join(self._routes.methods(raw_path)))])
@@ -77,13 +87,23 @@ class RestApplication:
 class RestServer:
     """The HTTP server. It listens when `start` returns, and has answered what it began when `stop` does. An async context manager.
 
+    Args:
+        settings: The gateway's.
+        application: What it runs.
+        certificate: What it speaks TLS with; None for no TLS.
+
     Raises:
         OSError: the address cannot be had.
     """
 
-    def __init__(self, settings: Settings, application: RestApplication) -> None:
+    def __init__(self, settings: Settings, application: RestApplication, certificate: Certificate | None) -> None:
         self._socket = _listen(settings.http_address)
-        limits = Limits(
+        self._tls: dict[str, Any] = {}
+        if certificate:
+            # The loop would wait a minute for a handshake.
+            seconds = {"ssl_handshake_timeout": settings.gateway_header_seconds, "ssl_shutdown_timeout": settings.gateway_body_seconds}
+            self._tls = {"ssl": certificate.context(), **seconds}
+        self._limits = Limits(
             header_seconds=settings.gateway_header_seconds,
             body_seconds=settings.gateway_body_seconds,
             max_header_bytes=settings.gateway_max_header_bytes,
@@ -92,7 +112,7 @@ class RestServer:
         )
         config = uvicorn.Config(
             application,
-            http=cast(type[asyncio.Protocol], partial(GuardedProtocol, limits)),
+            http=GuardedProtocol,
             loop="none",
             lifespan="off",
             ws="none",
@@ -100,6 +120,7 @@ class RestServer:
             access_log=False,
             proxy_headers=False,
             server_header=False,
+            headers=[_HSTS] if certificate else [],
             timeout_keep_alive=settings.gateway_keep_alive_seconds,
             timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
         )
@@ -113,10 +134,12 @@ class RestServer:
         return port
 
     async def __aenter__(self) -> Self:
-        # What `uvicorn.Server.serve` does, without its signal handlers: when to stop is decided in one place.
+        # What `uvicorn.Server.serve` does, without its signal handlers: when to stop is decided in one place. And without its way to
+        # listen, which does not bound handshakes.
         self._server.config.load()
         self._server.lifespan = LifespanOff(self._server.config)
-        await self._server.startup(sockets=[self._socket])
+        self._server.servers = [await asyncio.get_running_loop().create_server(self._protocol, sock=self._socket, **self._tls)]
+        self._server.started = True
         self._ticking = asyncio.create_task(self._server.main_loop())
         return self
 
@@ -133,6 +156,10 @@ class RestServer:
         await self._server.shutdown(sockets=[self._socket])
         for connection in list(self._server.server_state.connections):
             connection.transport.abort()
+
+    def _protocol(self) -> asyncio.Protocol:
+        loop, config, state = asyncio.get_running_loop(), self._server.config, self._server.server_state
+        return GuardedProtocol(self._limits, config=config, server_state=state, app_state={}, _loop=loop)
 
 
 def _listen(address: str) -> socket.socket:

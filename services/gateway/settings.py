@@ -2,12 +2,12 @@
 
 from pydantic import Field
 
-from libs.common.settings import ProcessSettings
+from libs.common.settings import ProcessSettings, TlsSettings
 
 MIB = 1024 * 1024
 
 
-class Settings(ProcessSettings):
+class Settings(ProcessSettings, TlsSettings):
     """Where the gateway listens, whom it asks, and what it puts up with from a client."""
 
     http_address: str = Field("127.0.0.1:8080", description="Where REST is served.")
@@ -24,7 +24,9 @@ class Settings(ProcessSettings):
     gateway_max_body_bytes: int = Field(12 * MIB, gt=0, description="Largest body of a REST request; a larger one is 413.")
     gateway_max_header_bytes: int = Field(32 * 1024, gt=0, description="Request line and headers together; more is 431.")
     gateway_max_headers: int = Field(100, gt=0, description="Most headers of a request; more is 431.")
-    gateway_header_seconds: float = Field(10, gt=0, description="A request's headers must be there within this time.")
+    gateway_header_seconds: float = Field(
+        10, gt=0, description="A request's headers, and before them the handshake of TLS, must be there within this time."
+    )
     gateway_body_seconds: float = Field(
         30, gt=0, description="A body, and an answer to a client that reads slowly, must move on by 64 KiB or end within this time."
     )

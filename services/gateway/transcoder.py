@@ -10,12 +10,12 @@ from google.protobuf.message import Message
 from libs.common import status
 from libs.common.carrier import Answer as Answered
 from libs.common.carrier import Metadata
-from libs.common.errors import InvalidArgument, KilnError
+from libs.common.errors import InvalidArgument, KilnError, Unauthenticated
 from libs.common.policy import policy_of
 from libs.common.request import request_id
 from services.gateway import descriptors, problems, reading, surface, writing
 from services.gateway.backends import Backend, Backends, onward_metadata
-from services.gateway.callers import Callers, caller_of, no_cookie, session_cookie
+from services.gateway.callers import Callers
 from services.gateway.descriptors import HttpRule
 from services.gateway.exchange import JSON, Answer, Request
 from services.gateway.routes import variable_of
@@ -49,7 +49,7 @@ class RpcEndpoint:
         Raises:
             KilnError: the request is bad, or the service refused.
         """
-        caller = caller_of(request.method, request.headers, request.address)
+        caller = self._callers.of_http(request.method, request.headers, request.address)
         message = bind(self._method, self._rule, request).SerializeToString()
         metadata = onward_metadata(self._wire_name, request_id.get())
 
@@ -58,15 +58,22 @@ class RpcEndpoint:
 
         try:
             answer = await self._callers.call(self._wire_name, caller, call)
-        except grpc.aio.AioRpcError as error:
-            raise self._in_rest_words(error) from None
+        except (grpc.aio.AioRpcError, Unauthenticated) as error:
+            known = error if isinstance(error, Unauthenticated) else self._in_rest_words(error)
+            if self._clears_cookie and isinstance(known, Unauthenticated) and not caller.has_key:
+                # Whose session has ended already is where it wants to be, but for the cookie.
+                return self._done()
+            raise known from None
         if self._status == 204:
-            return Answer(204, headers=[("Set-Cookie", no_cookie())] if self._clears_cookie else [])
+            return self._done()
         output = self._output.FromString(answer.message)
         headers = writing.header_values(output)
         if self._cookie:
-            headers.append(("Set-Cookie", session_cookie(getattr(output, self._cookie))))
+            headers.append(("Set-Cookie", self._callers.cookie.given(getattr(output, self._cookie))))
         return Answer(self._status, writing.to_json(output), JSON, headers)
+
+    def _done(self) -> Answer:
+        return Answer(204, headers=[("Set-Cookie", self._callers.cookie.taken_back())] if self._clears_cookie else [])
 
     def _in_rest_words(self, error: grpc.aio.AioRpcError) -> KilnError:
         return problems.in_rest_words(status.from_rpc_error(error), self._method.input_type)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -14,6 +15,7 @@ from libs.common.languages import LANGUAGES, WASM
 from tests.support.platform import Platform, running_platform
 from tests.support.postgres import TestPostgres
 from tests.support.processes import descendants
+from tests.support.tls import Authority
 
 
 @pytest.fixture
@@ -106,6 +108,7 @@ def test_a_second_run_on_the_same_port_says_so_and_stops(platform: Platform, hom
         ("KILN_LOG_LEVEL", "loud", "KILN_LOG_LEVEL"),
         ("KILN_REGISTRY_MAX_MEMORY_MB", "lots", "KILN_REGISTRY_MAX_MEMORY_MB"),
         ("KILN_EXECUTOR_WORKERZ", "2", "did you mean KILN_EXECUTOR_WORKERS?"),
+        ("KILN_TLS_CERT_FILE", "cert.pem", "KILN_TLS_KEY_FILE: is missing"),
     ],
 )
 def test_a_bad_setting_stops_the_start_and_is_named(platform: Platform, home: Path, variable: str, value: str, said: str) -> None:
@@ -136,6 +139,20 @@ def test_a_postgresql_of_ones_own_is_used_where_one_is_named(home: Path, postgre
         assert platform.execute("elsewhere", 1)["output"] == 1
 
     assert not (home / "own-database" / "postgres").exists()
+
+
+def test_a_certificate_is_passed_on_and_what_is_said_to_try_speaks_tls(home: Path) -> None:
+    authority, cert, key = Authority(), home / "cert.pem", home / "key.pem"
+    for file, content in zip((cert, key), authority.issue(), strict=True):
+        file.write_bytes(content)
+
+    with running_platform(home / "tls", KILN_TLS_CERT_FILE=str(cert), KILN_TLS_KEY_FILE=str(key)) as platform:
+        said, place = "".join(platform.output), f"https://{platform.http_address}"
+        answer = httpx.get(f"{place}/functions", headers=platform.headers, verify=authority.context(), trust_env=False, timeout=20)
+
+    assert answer.status_code == 200
+    assert f"curl -s {place}/functions" in said
+    assert f"(grpcurl {platform.grpc_address} list)" in said
 
 
 def test_ctrl_c_stops_all_of_it_and_the_data_stays(own: Platform) -> None:

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -39,6 +39,15 @@ def running_service(name: str, log: Path, **variables: str) -> Iterator[str]:
 @contextmanager
 def running_process(name: str, address: str, log: Path, **variables: str) -> Iterator[psutil.Process]:
     """The process of a service, once gRPC at an address serves; stopped at the end."""
+    with running_secure_process(name, address, log, None, variables) as process:
+        yield process
+
+
+@contextmanager
+def running_secure_process(
+    name: str, address: str, log: Path, credentials: grpc.ChannelCredentials | None, variables: Mapping[str, str]
+) -> Iterator[psutil.Process]:
+    """The same of a service that speaks TLS, which is trusted by credentials."""
     with log.open("ab") as file:
         # By itself it has nobody to ask who calls, unless a test says otherwise.
         process = subprocess.Popen(
@@ -49,7 +58,7 @@ def running_process(name: str, address: str, log: Path, **variables: str) -> Ite
             start_new_session=True,
         )
     try:
-        wait_until_serving(address, process, log)
+        wait_until_serving(address, process, log, credentials=credentials)
         yield psutil.Process(process.pid)
     finally:
         process.send_signal(signal.SIGCONT)
@@ -57,10 +66,12 @@ def running_process(name: str, address: str, log: Path, **variables: str) -> Ite
         process.wait(30)
 
 
-def wait_until_serving(address: str, process: "subprocess.Popen[bytes]", log: Path, seconds: float = 40) -> None:
+def wait_until_serving(
+    address: str, process: "subprocess.Popen[bytes]", log: Path, seconds: float = 40, credentials: grpc.ChannelCredentials | None = None
+) -> None:
     """Returns once the server there serves; fails with its log when it does not."""
     give_up = time.monotonic() + seconds
-    with grpc.insecure_channel(address) as channel:
+    with grpc.secure_channel(address, credentials) if credentials else grpc.insecure_channel(address) as channel:
         check = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[attr-defined]
         while time.monotonic() < give_up and process.poll() is None:
             try:

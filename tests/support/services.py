@@ -52,6 +52,7 @@ class Services(grpc.GenericRpcHandler):
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self._answers: dict[str, Answering] = {}
+        self._refusals: list[KilnError] = []
 
     def on(self, name: str, answer: Answering) -> None:
         """What an RPC answers from now on: a message, or bytes as they go over the wire; or many, where it answers with a stream.
@@ -60,10 +61,15 @@ class Services(grpc.GenericRpcHandler):
         """
         self._answers[name] = answer
 
+    def refuse_streams(self, *refusals: KilnError) -> None:
+        """How the next streams are refused, one after the other."""
+        self._refusals += refusals
+
     def forget(self) -> None:
         """Back to nothing said and nothing asked."""
         self.calls.clear()
         self._answers.clear()
+        self._refusals.clear()
 
     def service(self, handler_call_details: Any) -> Any:
         """The handler of an RPC."""
@@ -86,6 +92,10 @@ class Services(grpc.GenericRpcHandler):
             return _written(self._answers[method.name](asked(given), context))
 
         def stream(given: Any, context: grpc.ServicerContext) -> Iterable[bytes]:
+            if refusal := self._refusals.pop(0) if self._refusals else None:
+                fail(context, refusal)
+            # As a service says that a stream is admitted.
+            context.send_initial_metadata((("x-request-id", "inner"),))
             return map(_written, self._answers[method.name](asked(given), context))
 
         if not method.server_streaming:

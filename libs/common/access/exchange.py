@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,6 +13,7 @@ from libs.common import request
 from libs.common.access.access_tokens import AccessToken, verify
 from libs.common.access.credentials import parse_credential
 from libs.common.access.watch import TokenState
+from libs.common.bounded import Bounded
 from libs.common.errors import KilnError, Unauthenticated, Unavailable
 from libs.common.logs import logger
 
@@ -45,7 +45,7 @@ class Exchange:
         self._stub = stub
         self.state = state
         self._clock = clock
-        self._remembered: OrderedDict[bytes, _Exchanged] = OrderedDict()
+        self._remembered: Bounded[bytes, _Exchanged] = Bounded(MAX_REMEMBERED)
         self._asking: dict[bytes, asyncio.Task[_Exchanged]] = {}
 
     async def token(self, credential: str, address: str) -> str:
@@ -77,6 +77,8 @@ class Exchange:
         key = _key(credential)
         known, now = self._remembered.get(key), self._clock()
         if known is None or now >= known.token.expires_at or self.state.is_stale(known.token):
+            # Without the keys that come with it no answer is understood.
+            await self.state.first_word()
             return await asyncio.shield(self._ask(key, credential, address))
         if now >= known.renew_at:
             self._ask(key, credential, address)
@@ -105,10 +107,7 @@ class Exchange:
         token = self._verified(answer.access_token)
         now = self._clock()
         exchanged = _Exchanged(answer.access_token, token, now + (token.expires_at - now) / 2)
-        self._remembered[key] = exchanged
-        self._remembered.move_to_end(key)
-        if len(self._remembered) > MAX_REMEMBERED:
-            self._remembered.popitem(last=False)
+        self._remembered.put(key, exchanged)
         return exchanged
 
     def _verified(self, text: str) -> AccessToken:

@@ -6,7 +6,6 @@ What each RPC needs is declared beside it in the protos. What a handler still de
 
 import math
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -20,6 +19,7 @@ from libs.common.access.exchange import Exchange
 from libs.common.access.principal import Principal, Role
 from libs.common.access.service_tokens import ServiceTokens
 from libs.common.access.watch import SILENCE_SECONDS
+from libs.common.bounded import Bounded
 from libs.common.errors import PermissionDenied, Unauthenticated, Unavailable
 from libs.common.policy import Access, Policy
 
@@ -97,8 +97,8 @@ class TokenGuard:
         self._grace_seconds = grace_seconds
         self._clock = clock
         # Verifying a token costs as much as several calls in the sandbox.
-        self._seen: OrderedDict[str, AccessToken] = OrderedDict()
-        self._callers: OrderedDict[tuple[str, str, str], None] = OrderedDict()
+        self._seen: Bounded[str, AccessToken] = Bounded(_MAX_SEEN)
+        self._callers: Bounded[tuple[str, str, str], None] = Bounded(_MAX_SEEN)
 
     def recall(self, policy: Policy, authorization: str) -> AccessToken | None:
         """See `Guard`."""
@@ -135,6 +135,7 @@ class TokenGuard:
         if text is None:
             raise Unauthenticated("authorization: must be `Bearer` and a credential", reason="BAD_CREDENTIALS")
         if looks_like_credential(text):
+            await self._state.first_word()
             self._check_heard(self._grace_seconds)
             # Not remembered here: the exchange does that, and knows when to ask again.
             token = await self._exchange.access_token(text, address)
@@ -142,6 +143,7 @@ class TokenGuard:
             return token
         if _type_of(text) == service_tokens.TYPE:
             return self._remember(authorization, AccessToken(*_service(self._services, text)))
+        await self._state.first_word()
         self._check_heard(self._grace_seconds)
         token = verify(text, self._state.keys)
         if _who(token) not in self._callers:
@@ -163,14 +165,9 @@ class TokenGuard:
             raise Unavailable("the auth service cannot be reached; try again", reason="AUTH_AWAY", retry_after=1)
 
     def _remember(self, authorization: str, token: AccessToken) -> AccessToken:
-        self._seen[authorization] = token
-        if len(self._seen) > _MAX_SEEN:
-            self._seen.popitem(last=False)
+        self._seen.put(authorization, token)
         # Their next tokens are others.
-        self._callers[_who(token)] = None
-        self._callers.move_to_end(_who(token))
-        if len(self._callers) > _MAX_SEEN:
-            self._callers.popitem(last=False)
+        self._callers.put(_who(token), None)
         return token
 
 

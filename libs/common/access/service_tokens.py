@@ -11,6 +11,7 @@ from typing import Final
 
 import jwt
 
+from libs.common.access.access_tokens import LEEWAY_SECONDS
 from libs.common.access.principal import Principal, Role
 from libs.common.errors import Unauthenticated
 
@@ -61,6 +62,7 @@ class ServiceTokens:
                 algorithms=[_ALGORITHM],
                 audience=_AUDIENCE,
                 issuer=_ISSUER,
+                leeway=LEEWAY_SECONDS,
                 options={"require": ["iss", "aud", "sub", "exp", "iat"], "strict_aud": True},
             )
         except jwt.PyJWTError as error:

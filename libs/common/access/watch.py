@@ -7,6 +7,7 @@ seconds at most behind; one that hears nothing any more knows since when.
 import asyncio
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,11 +15,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from jwt.utils import base64url_decode
 from kiln.auth.v1 import auth_pb2 as pb
 
+from libs.common import request
 from libs.common.access.access_tokens import MAX_SECONDS, AccessToken
 from libs.common.errors import Unavailable
 
 # Heartbeats come each second; a stream on which none has come for so long is given up.
 SILENCE_SECONDS: Final = 3.0
+# How long a call waits for the first word of the auth service, so that the start of a process shows nowhere.
+FIRST_WORD_SECONDS: Final = 2.0
+# What is left of a call's own time then, to say so.
+_MARGIN_SECONDS: Final = 0.05
 # No token is older, so that what changed before needs no remembering. Twice that, since clocks differ.
 _REMEMBERED_SECONDS: Final = 2 * MAX_SECONDS
 _PRUNE_ABOVE: Final = 1000
@@ -45,6 +51,16 @@ class TokenState:
         self._clock = clock
         self._stale: dict[str, _Change] = {}
         self._heard_at: float | None = None
+        self._has_begun = asyncio.Event()
+
+    async def first_word(self) -> None:
+        """Returns once anything was ever heard: at once but for the first moments of a process, and after a while in any case."""
+        if self._has_begun.is_set():
+            return
+        left = request.remaining_seconds()
+        seconds = FIRST_WORD_SECONDS if left is None else min(FIRST_WORD_SECONDS, left - _MARGIN_SECONDS)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._has_begun.wait(), seconds)
 
     @property
     def silent_seconds(self) -> float | None:
@@ -72,6 +88,7 @@ class TokenState:
     def hear(self, keys: Iterable[pb.JsonWebKey], stale: Iterable[pb.Stale]) -> None:
         """Takes in what changed; a heartbeat when that is nothing."""
         now = self._heard_at = self._clock()
+        self._has_begun.set()
         if known := {key.kid: Ed25519PublicKey.from_public_bytes(base64url_decode(key.x)) for key in keys}:
             self.keys = known
         for one in stale:

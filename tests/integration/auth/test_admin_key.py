@@ -4,17 +4,19 @@ import asyncio
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from libs.common.access.credentials import Kind, new_credential, parse_credential
 from libs.common.access.principal import Role
 from libs.common.errors import Unauthenticated
 from libs.common.postgres import Database, open_database
 from services.auth.admin_key import write_admin_key
 from services.auth.users import UserPatch
 from tests.integration.auth.refusals import reason
-from tests.support.auth import AuthWorld
+from tests.support.auth import AuthWorld, caller_of
 from tests.support.postgres import TestPostgres
 from tests.support.processes import ROOT, environment
 
@@ -75,6 +77,69 @@ async def test_an_older_file_is_replaced_with_the_rights_of_a_new_one(world: Aut
     assert path.stat().st_mode & 0o777 == 0o600
     assert (await world.token(path.read_text().strip()))["name"] == "admin"
     assert os.listdir(tmp_path) == ["key"]
+
+
+async def test_the_key_that_is_replaced_ends(world: AuthWorld, tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    await written(world, path)
+    first = path.read_text().strip()
+    before = (await world.token(first))["name"]
+
+    said = await written(world, path)
+
+    assert before == "admin"
+    assert "revoked the key that was there" in said
+    assert await reason(Unauthenticated, world.token(first)) == "BAD_CREDENTIALS"
+    key = parse_credential(first)
+    assert key
+    assert await world.revision_of(key.id) > 0
+    assert (await world.token(path.read_text().strip()))["name"] == "admin"
+    assert "revoked" not in await written(world, tmp_path / "another")
+
+
+async def test_no_key_but_one_of_the_administrators_is_ended(world: AuthWorld, tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    await written(world, tmp_path / "admins")
+    admins, another = (tmp_path / "admins").read_text().strip(), (await world.key(caller_of(await world.user("ada")))).text
+    known = parse_credential(admins)
+    assert known
+    guessed = replace(known, secret=new_credential(Kind.API_KEY).secret).text
+
+    for text in (another, guessed, new_credential(Kind.API_KEY).text):
+        path.write_text(text)
+        assert "revoked" not in await written(world, path)
+
+    assert [(await world.token(text))["name"] for text in (admins, another)] == ["admin", "ada"]
+
+
+async def test_a_key_that_is_soon_to_expire_is_left_to_do_so_when_a_start_renews_it(world: AuthWorld, tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    await written(world, path)
+    first = path.read_text().strip()
+    world.clock.move(days=84)
+
+    said = await written(world, path, if_missing=True)
+
+    assert "revoked" not in said
+    assert path.read_text().strip() != first
+    assert (await world.token(first))["name"] == "admin"
+
+
+async def test_while_the_new_key_cannot_be_written_the_old_one_is_good(
+    world: AuthWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full_disk(path: Path, text: str) -> None:
+        raise OSError("the disk is full")
+
+    path = tmp_path / "key"
+    await written(world, path)
+    first = path.read_text().strip()
+
+    monkeypatch.setattr("services.auth.admin_key.write_secret", full_disk)
+    with pytest.raises(OSError, match="full"):
+        await written(world, path)
+
+    assert (await world.token(first))["name"] == "admin"
 
 
 async def test_a_folder_that_is_not_there_is_an_error_and_no_key_is_made(world: AuthWorld, tmp_path: Path) -> None:

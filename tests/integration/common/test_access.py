@@ -316,6 +316,16 @@ async def test_a_stream_that_stays_open_ends_within_seconds_once_its_caller_may_
         stream.cancel()
 
 
+async def test_a_stream_says_that_it_is_admitted_before_anything_is_sent_and_one_that_is_refused_does_not(server: Server) -> None:
+    admitted, refused = server.execute(bearer(server.auth.token(dev()))), server.execute(bearer("x"))
+
+    said = [dict(await asyncio.wait_for(stream.initial_metadata(), 5)) for stream in (admitted, refused)]
+
+    assert [list(one) for one in said] == [["x-request-id"], []]
+    assert await refused.code() is grpc.StatusCode.UNAUTHENTICATED
+    admitted.cancel()
+
+
 async def test_a_stream_of_an_api_key_ends_as_well(server: Server) -> None:
     user = dev(api_key="a-key")
     stream = server.execute(bearer(server.auth.key(user)))

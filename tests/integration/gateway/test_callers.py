@@ -1,5 +1,7 @@
 """Who calls through the gateway: browsers by cookie, programs by key, and what services get to see of it."""
 
+import itertools
+from collections.abc import Iterator
 from http.cookies import SimpleCookie
 from typing import Any, Final
 
@@ -110,6 +112,56 @@ def test_who_signs_out_gives_the_cookie_back(guarded: GuardedGateway) -> None:
     (morsel,) = SimpleCookie(header).values()
     assert (answer.status_code, answer.content) == (204, b"")
     assert (morsel.key, morsel.value, morsel["max-age"], morsel["path"], morsel["httponly"]) == (COOKIE, "", "0", "/", True)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [cookie(new_credential(Kind.SESSION).text), cookie("no-session"), bearer(new_credential(Kind.SESSION).text), {}],
+    ids=["ended", "no session's", "a program's", "none"],
+)
+def test_who_signs_out_of_a_session_that_has_ended_gives_the_cookie_back_as_well(guarded: GuardedGateway, headers: dict[str, str]) -> None:
+    guarded.auth.services.on("Logout", lambda _, context: fail(context, Unauthenticated("who?", reason="NO_CREDENTIAL")))
+
+    answers = [guarded.http.post("/auth/logout", headers={**headers, "sec-fetch-site": "same-origin"}) for _ in range(2)]
+
+    assert [answer.status_code for answer in answers] == [204, 204]
+    assert all(answer.headers["set-cookie"].startswith(f"{COOKIE}=; ") for answer in answers)
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [f"Bearer {new_credential(Kind.API_KEY).text}", "Basic cm9vdDpyb290", "Bearer x"],
+    ids=["an unknown key", "a password", "no token"],
+)
+def test_who_signs_out_with_something_else_that_is_not_valid_is_told_so(guarded: GuardedGateway, authorization: str) -> None:
+    guarded.auth.services.on("Logout", lambda _, context: fail(context, Unauthenticated("no", reason="BAD_TOKEN")))
+
+    answer = guarded.http.post("/auth/logout", headers={"authorization": authorization})
+
+    assert answer.status_code == 401
+    assert "set-cookie" not in answer.headers
+
+
+def test_no_page_of_another_site_signs_a_browser_out(guarded: GuardedGateway) -> None:
+    answer = guarded.http.post("/auth/logout", headers={**cookie(new_credential(Kind.SESSION).text), "sec-fetch-site": "cross-site"})
+
+    assert (answer.status_code, reason_of(answer)) == (403, "CROSS_SITE")
+    assert "set-cookie" not in answer.headers
+
+
+def test_a_login_that_is_too_large_to_be_carried_is_refused_before_auth_hears_of_it(guarded: GuardedGateway) -> None:
+    guarded.auth.services.on("Login", begun("new"))
+
+    answer = guarded.http.post("/auth/login", json={"name": LARGE, "password": "x"})
+    with grpc.insecure_channel(guarded.grpc_address) as channel:
+        stub: Any = auth_pb2_grpc.AuthStub(channel)
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Login(auth_pb2.LoginRequest(name="root", password=LARGE), timeout=10)
+
+    error: Any = caught.value
+    assert (answer.status_code, reason_of(answer)) == (413, "REQUEST_TOO_LARGE")
+    assert (error.code(), status.from_rpc_error(error).reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "REQUEST_TOO_LARGE")
+    assert "Login" not in [call.name for call in guarded.auth.services.calls]
 
 
 def test_who_is_not_signed_in_gets_no_cookie(guarded: GuardedGateway) -> None:
@@ -547,6 +599,66 @@ def test_a_token_that_a_program_sent_itself_is_its_own_to_renew(guarded: Guarded
     assert len(guarded.services.calls) == 1
 
 
+STALE: Final = Unauthenticated("changed", reason="STALE_TOKEN")
+
+
+def stream_through(gateway: GuardedGateway, count: int) -> list[str]:
+    """What a stream of some messages answers, by their ids."""
+    requests = (executor_pb2.ExecuteStreamRequest(id=str(number)) for number in range(count))
+    with grpc.insecure_channel(gateway.grpc_address) as channel:
+        stub: Any = executor_pb2_grpc.ExecutorStub(channel)
+        answers = stub.ExecuteStream(requests, metadata=list(bearer(gateway.auth.key(dev())).items()), timeout=20)
+        return [one.id for one in answers]
+
+
+def stream_refusal(gateway: GuardedGateway) -> str:
+    with pytest.raises(grpc.RpcError) as caught:
+        stream_through(gateway, 3)
+    error: Any = caught.value
+    return status.from_rpc_error(error).reason
+
+
+def echo_stream(messages: Any, _: Any) -> Iterator[executor_pb2.Execution]:
+    for message in messages:
+        yield executor_pb2.Execution(id=message.id)
+
+
+@pytest.mark.parametrize("count", [0, 1, 100])
+def test_a_stream_that_was_not_admitted_is_begun_anew_and_nothing_that_was_sent_is_lost(guarded: GuardedGateway, count: int) -> None:
+    guarded.services.on("ExecuteStream", echo_stream)
+    guarded.services.refuse_streams(STALE)
+
+    assert stream_through(guarded, count) == [str(number) for number in range(count)]
+    assert len(guarded.auth.exchanges) == 2
+
+
+def test_a_stream_is_begun_anew_once_and_no_more(guarded: GuardedGateway) -> None:
+    guarded.services.on("ExecuteStream", echo_stream)
+    guarded.services.refuse_streams(*[STALE] * 3)
+
+    assert stream_refusal(guarded) == "STALE_TOKEN"
+    assert len(guarded.auth.exchanges) == 2
+
+
+def test_a_stream_that_is_refused_for_another_reason_is_not_begun_anew(guarded: GuardedGateway) -> None:
+    guarded.services.on("ExecuteStream", echo_stream)
+    guarded.services.refuse_streams(Unauthenticated("no", reason="BAD_TOKEN"))
+
+    assert stream_refusal(guarded) == "BAD_TOKEN"
+    assert len(guarded.auth.exchanges) == 1
+
+
+def test_a_stream_that_ends_after_it_was_admitted_is_not_begun_anew(guarded: GuardedGateway) -> None:
+    def run_and_end(messages: Any, context: Any) -> Iterator[executor_pb2.Execution]:
+        yield from itertools.islice(echo_stream(messages, context), 3)
+        fail(context, STALE)
+
+    guarded.services.on("ExecuteStream", run_and_end)
+
+    assert stream_refusal(guarded) == "STALE_TOKEN"
+    assert [call.name for call in guarded.services.calls] == ["ExecuteStream"]
+
+
 def test_a_change_that_is_heard_makes_the_gateway_ask_again(guarded: GuardedGateway) -> None:
     guarded.services.on("GetFunction", found)
     user = dev()
@@ -564,6 +676,33 @@ def test_a_change_that_is_heard_makes_the_gateway_ask_again(guarded: GuardedGate
 
 
 # Where nobody is asked
+
+
+@pytest.mark.parametrize("name", ["localhost", "LocalHost:8080", "127.0.0.1", "127.8.8.8:1", "[::1]", "[::1]:8080"])
+def test_where_auth_is_off_this_machine_is_called_by_its_own_names(gateway: Gateway, name: str) -> None:
+    gateway.services.on("GetFunction", found)
+
+    assert gateway.http.get("/functions/f", headers={"host": name}).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.1", ""])
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/functions/f"), ("POST", "/functions/f/execute"), ("GET", "/"), ("OPTIONS", "/functions")]
+)
+def test_where_auth_is_off_no_page_whose_name_was_made_to_lead_here_calls(gateway: Gateway, name: str, method: str, path: str) -> None:
+    gateway.services.on("GetFunction", found)
+    gateway.services.on("ExecuteFunction", echo)
+
+    answer = gateway.http.request(method, path, headers={"host": name, "origin": f"http://{name}", "sec-fetch-site": "same-origin"})
+
+    assert (answer.status_code, reason_of(answer)) == (403, "HOST_NOT_LOOPBACK")
+    assert gateway.services.calls == []
+
+
+def test_where_it_is_asked_who_calls_a_gateway_has_any_name(guarded: GuardedGateway) -> None:
+    guarded.services.on("GetFunction", found)
+
+    assert guarded.http.get("/functions/f", headers={**bearer(guarded.auth.key(dev())), "host": "kiln.example"}).status_code == 200
 
 
 def test_where_auth_is_off_nobody_needs_anything_and_nothing_is_exchanged(gateway: Gateway) -> None:

@@ -9,7 +9,7 @@ from kiln.registry.v1 import registry_pb2
 
 from tests.integration.gateway.conftest import Gateway
 
-SMUGGLED = b"GET /languages HTTP/1.1\r\nHost: x\r\n\r\n"
+SMUGGLED = b"GET /languages HTTP/1.1\r\nHost: localhost\r\n\r\n"
 JSON = b"Content-Type: application/json\r\n"
 
 
@@ -57,30 +57,30 @@ def status_of(answer: bytes) -> int:
 @pytest.mark.parametrize(
     "request_",
     [
-        b"POST /functions HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
-        b"POST /functions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n" + SMUGGLED,
-        b"POST /functions HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello" + SMUGGLED,
-        b"POST /functions HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello" + SMUGGLED,
-        b"POST /functions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
-        b"POST /functions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: identity, chunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
-        b"POST /functions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n" + SMUGGLED,
-        b"POST /functions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding:\x0bchunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
-        b"POST /functions HTTP/1.1\r\nHost: x\r\nContent-Length: +4\r\n\r\nhell" + SMUGGLED,
-        b"POST /functions HTTP/1.1\r\nHost: x\r\nContent-Length: 4, 4\r\n\r\nhell" + SMUGGLED,
-        b"POST /functions HTTP/1.1\r\nHost: x\r\nContent-Length : 4\r\n\r\nhell" + SMUGGLED,
-        b"POST /functions HTTP/1.1\r\nHost: x\r\n Content-Length: 4\r\n\r\nhell" + SMUGGLED,
-        b"GET /languages HTTP/1.1\r\nHost: x\r\nX-A: 1\r\n folded: 2\r\n\r\n" + SMUGGLED,
-        b"GET /languages HTTP/1.1\nHost: x\n\n" + SMUGGLED,
-        b"GET /languages HTTP/1.1\r\nHost: x\nX-A: 1\r\n\r\n" + SMUGGLED,
-        b"GET /languages HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n" + SMUGGLED,
+        b"POST /functions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
+        b"POST /functions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n" + SMUGGLED,
+        b"POST /functions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello" + SMUGGLED,
+        b"POST /functions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello" + SMUGGLED,
+        b"POST /functions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
+        b"POST /functions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: identity, chunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
+        b"POST /functions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n" + SMUGGLED,
+        b"POST /functions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding:\x0bchunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
+        b"POST /functions HTTP/1.1\r\nHost: localhost\r\nContent-Length: +4\r\n\r\nhell" + SMUGGLED,
+        b"POST /functions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4, 4\r\n\r\nhell" + SMUGGLED,
+        b"POST /functions HTTP/1.1\r\nHost: localhost\r\nContent-Length : 4\r\n\r\nhell" + SMUGGLED,
+        b"POST /functions HTTP/1.1\r\nHost: localhost\r\n Content-Length: 4\r\n\r\nhell" + SMUGGLED,
+        b"GET /languages HTTP/1.1\r\nHost: localhost\r\nX-A: 1\r\n folded: 2\r\n\r\n" + SMUGGLED,
+        b"GET /languages HTTP/1.1\nHost: localhost\n\n" + SMUGGLED,
+        b"GET /languages HTTP/1.1\r\nHost: localhost\nX-A: 1\r\n\r\n" + SMUGGLED,
+        b"GET /languages HTTP/1.1\r\nHost: localhost\r\nHost: y\r\n\r\n" + SMUGGLED,
         b"GET /languages HTTP/1.1\r\n\r\n" + SMUGGLED,
-        b"GET /languages HTTP/1.1\r\nHost: x\r\nX-A: a\0b\r\n\r\n" + SMUGGLED,
-        b"GET /languages HTTP/1.1\r\nHost: x\r\nX A: 1\r\n\r\n" + SMUGGLED,
-        b"GET /lan guages HTTP/1.1\r\nHost: x\r\n\r\n" + SMUGGLED,
-        b"GET /languages HTTP/2.0\r\nHost: x\r\n\r\n" + SMUGGLED,
+        b"GET /languages HTTP/1.1\r\nHost: localhost\r\nX-A: a\0b\r\n\r\n" + SMUGGLED,
+        b"GET /languages HTTP/1.1\r\nHost: localhost\r\nX A: 1\r\n\r\n" + SMUGGLED,
+        b"GET /lan guages HTTP/1.1\r\nHost: localhost\r\n\r\n" + SMUGGLED,
+        b"GET /languages HTTP/2.0\r\nHost: localhost\r\n\r\n" + SMUGGLED,
         b"GET /languages\r\n\r\n" + SMUGGLED,
-        b"POST /functions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n" + SMUGGLED,
-        b"POST /functions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n" + SMUGGLED,
+        b"POST /functions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n" + SMUGGLED,
+        b"POST /functions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n" + SMUGGLED,
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(100),
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ],
@@ -96,7 +96,7 @@ def test_what_has_two_meanings_is_refused_and_nothing_behind_it_is_served(gatewa
 
 def test_requests_one_behind_the_other_are_all_served(gateway: Gateway) -> None:
     gateway.services.on("GetFunction", lambda message, _: registry_pb2.Function(id=message.id))
-    request = b"GET /functions/%s HTTP/1.1\r\nHost: x\r\n\r\n"
+    request = b"GET /functions/%s HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
     answer = exchange(gateway, request % b"a" + request % b"b" + (request % b"c").replace(b"Host", b"Connection: close\r\nHost"))
 
@@ -116,17 +116,17 @@ def test_requests_one_behind_the_other_are_all_served(gateway: Gateway) -> None:
     ],
 )
 def test_headers_have_a_bound(gateway: Gateway, headers: bytes, expected: int) -> None:
-    answer = exchange(gateway, b"GET /nowhere HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + headers + b"\r\n")
+    answer = exchange(gateway, b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" + headers + b"\r\n")
 
     assert status_of(answer) == expected
 
 
 def test_a_request_line_has_a_bound(gateway: Gateway) -> None:
-    assert status_of(exchange(gateway, b"GET /" + b"x" * 40_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n")) == 431
+    assert status_of(exchange(gateway, b"GET /" + b"x" * 40_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")) == 431
 
 
 def test_a_body_has_a_bound_that_is_told_before_it_is_sent(gateway: Gateway) -> None:
-    answer = exchange(gateway, b"POST /functions HTTP/1.1\r\nHost: x\r\n" + JSON + b"Content-Length: 99999999\r\n\r\n")
+    answer = exchange(gateway, b"POST /functions HTTP/1.1\r\nHost: localhost\r\n" + JSON + b"Content-Length: 99999999\r\n\r\n")
 
     assert status_of(answer) == 413
 
@@ -134,14 +134,16 @@ def test_a_body_has_a_bound_that_is_told_before_it_is_sent(gateway: Gateway) -> 
 def test_a_body_in_chunks_has_the_same_bound(gateway: Gateway) -> None:
     chunk = b"100000\r\n" + b"x" * 0x100000 + b"\r\n"
 
-    answer = exchange(gateway, b"POST /functions HTTP/1.1\r\nHost: x\r\n" + JSON + b"Transfer-Encoding: chunked\r\n\r\n", *([chunk] * 13))
+    answer = exchange(
+        gateway, b"POST /functions HTTP/1.1\r\nHost: localhost\r\n" + JSON + b"Transfer-Encoding: chunked\r\n\r\n", *([chunk] * 13)
+    )
 
     assert status_of(answer) == 413
 
 
 @pytest.mark.parametrize("chunks", [b"1;" + b"x" * 102_400 + b"\r\na\r\n", b"1\r\na\r\n" * 1_000_000, b"1;x=y\r\na\r\n" * 100_000])
 def test_chunks_that_cost_more_than_what_is_in_them_are_refused(gateway: Gateway, chunks: bytes) -> None:
-    answer = exchange(gateway, b"POST /functions HTTP/1.1\r\nHost: x\r\n" + JSON + b"Transfer-Encoding: chunked\r\n\r\n", chunks)
+    answer = exchange(gateway, b"POST /functions HTTP/1.1\r\nHost: localhost\r\n" + JSON + b"Transfer-Encoding: chunked\r\n\r\n", chunks)
 
     assert status_of(answer) in (400, 431)
 
@@ -151,7 +153,7 @@ def test_a_trailer_is_no_header(gateway: Gateway) -> None:
 
     answer = exchange(
         gateway,
-        b"POST /functions HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + JSON + b"Transfer-Encoding: chunked\r\n\r\n",
+        b"POST /functions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" + JSON + b"Transfer-Encoding: chunked\r\n\r\n",
         b"2\r\n{}\r\n0\r\nX-Request-Id: from-a-trailer\r\n\r\n",
     )
 
@@ -163,10 +165,10 @@ def test_a_trailer_is_no_header(gateway: Gateway) -> None:
     ("first", "drip"),
     [
         (b"", b""),
-        (b"GET /languages HTTP/1.1\r\nHost: x\r\n", b"X-A: 1\r\n"),
+        (b"GET /languages HTTP/1.1\r\nHost: localhost\r\n", b"X-A: 1\r\n"),
         (b"GET /languages", b"x"),
-        (b"POST /functions HTTP/1.1\r\nHost: x\r\n" + JSON + b"Content-Length: 1000\r\n\r\n{", b" "),
-        (b"POST /functions HTTP/1.1\r\nHost: x\r\n" + JSON + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n", b"1\r\n \r\n"),
+        (b"POST /functions HTTP/1.1\r\nHost: localhost\r\n" + JSON + b"Content-Length: 1000\r\n\r\n{", b" "),
+        (b"POST /functions HTTP/1.1\r\nHost: localhost\r\n" + JSON + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n", b"1\r\n \r\n"),
     ],
     ids=["says nothing", "headers", "request line", "body", "chunks"],
 )
@@ -202,7 +204,7 @@ def test_who_reads_too_slowly_is_hung_up_on(gateway: Gateway) -> None:
     gateway.services.on("GetFunction", lambda _, __: big)
     with connect(gateway) as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        connection.sendall(b"GET /functions/a HTTP/1.1\r\nHost: x\r\n\r\n" * 4)
+        connection.sendall(b"GET /functions/a HTTP/1.1\r\nHost: localhost\r\n\r\n" * 4)
         port = connection.getsockname()[1]
 
         assert eventually(lambda: holds(gateway, port))
@@ -224,10 +226,10 @@ def test_hundreds_of_slow_clients_hinder_nobody(gateway: Gateway) -> None:
 
 @pytest.mark.parametrize("method", ["TRACE", "CONNECT", "PATCH", "PROPFIND"])
 def test_other_methods_are_refused(gateway: Gateway, method: str) -> None:
-    answer = exchange(gateway, f"{method} /functions HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    answer = exchange(gateway, f"{method} /functions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
 
     assert status_of(answer) in (400, 405)
-    assert b"Host: x" not in answer
+    assert b"Host: localhost" not in answer
 
 
 @pytest.mark.parametrize(
@@ -247,7 +249,7 @@ def test_other_methods_are_refused(gateway: Gateway, method: str) -> None:
     ],
 )
 def test_a_path_that_means_another_one_to_some_reader_is_not_found(gateway: Gateway, path: str) -> None:
-    answer = exchange(gateway, f"GET {path.replace(' ', '%20')} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    answer = exchange(gateway, f"GET {path.replace(' ', '%20')} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
 
     assert status_of(answer) in (400, 404)
     assert gateway.services.calls == []
@@ -255,7 +257,7 @@ def test_a_path_that_means_another_one_to_some_reader_is_not_found(gateway: Gate
 
 def test_no_upgrade_is_offered(gateway: Gateway) -> None:
     gateway.services.on("GetFunction", lambda message, _: registry_pb2.Function(id=message.id))
-    upgrade = b"GET /functions/a HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    upgrade = b"GET /functions/a HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 
     answer = exchange(gateway, upgrade + SMUGGLED)
 

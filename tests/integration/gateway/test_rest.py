@@ -272,7 +272,7 @@ def test_a_body_may_come_in_pieces(gateway: Gateway) -> None:
     chunks = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in (body[at : at + 1000] for at in range(0, len(body), 1000)))
     lines = [
         "POST /functions/a/execute HTTP/1.1",
-        "Host: x",
+        "Host: localhost",
         "Content-Type: application/json",
         "Transfer-Encoding: chunked",
         "Connection: close",

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import pytest
 
-from libs.common.access import exchange as module
 from libs.common.access.access_tokens import verify
 from libs.common.access.credentials import Kind, new_credential
 from libs.common.access.exchange import Exchange
@@ -233,8 +232,26 @@ async def test_what_is_forgotten_is_asked_again(world: World) -> None:
     assert len(world.auth.asked) == 2
 
 
+async def test_what_is_asked_before_auth_was_heard_waits_for_that() -> None:
+    signer, state = Signer(), TokenState()
+    auth = FakeAuth(signer, REFUSAL)
+    credential = new_credential(Kind.API_KEY).text
+    auth.principals[credential] = dev()
+    token = asyncio.create_task(Exchange(auth, state).token(credential, HERE))
+    await asyncio.sleep(0)
+    asked_before = list(auth.asked)
+
+    state.begin([signer.jwk], [])
+
+    assert verify(await token, signer.public).principal == auth.principals[credential]
+    assert asked_before == []
+
+
 @pytest.mark.parametrize("known", [(), ("another",)], ids=["nothing is known yet", "a new key is not known yet"])
-async def test_that_a_token_of_auths_cannot_be_verified_is_no_fault_of_who_calls(known: Sequence[str]) -> None:
+async def test_that_a_token_of_auths_cannot_be_verified_is_no_fault_of_who_calls(
+    known: Sequence[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("libs.common.access.watch.FIRST_WORD_SECONDS", 0.01)
     signer, state = Signer(), TokenState()
     auth = FakeAuth(signer, REFUSAL)
     if known:
@@ -252,7 +269,7 @@ async def test_that_a_token_of_auths_cannot_be_verified_is_no_fault_of_who_calls
 
 
 async def test_only_so_many_are_remembered_and_the_oldest_go_first(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_REMEMBERED", 3)
+    monkeypatch.setattr(world.exchange._remembered, "most", 3)
     credentials = [world.credential() for _ in range(5)]
 
     for one in credentials:
@@ -268,7 +285,7 @@ async def test_only_so_many_are_remembered_and_the_oldest_go_first(world: World,
 
 
 async def test_who_was_asked_for_last_goes_last(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_REMEMBERED", 2)
+    monkeypatch.setattr(world.exchange._remembered, "most", 2)
     first, second, third = (world.credential() for _ in range(3))
     for one in (first, second):
         await world.exchange.token(one, HERE)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from libs.common.access.access_tokens import LEEWAY_SECONDS
 from libs.common.access.principal import Principal, Role
 from libs.common.access.service_tokens import TYPE, ServiceTokens
 from libs.common.errors import Unauthenticated
@@ -63,9 +64,24 @@ def test_a_token_is_used_for_half_of_its_life_and_then_followed_by_another() -> 
     assert tokens.verify(other)[1] - ends >= 150
 
 
+@pytest.mark.parametrize("ago", [301, 304])
+def test_a_token_that_has_just_expired_is_taken_since_clocks_differ(ago: int) -> None:
+    clock = Clock()
+    clock.move(-ago)
+
+    assert ALL.verify(ServiceTokens(SERVICE_SECRET, "registry", clock).own())[0].name == "registry"
+
+
+def test_a_token_of_a_clock_that_is_ahead_is_taken() -> None:
+    clock = Clock()
+    clock.move(4)
+
+    assert ALL.verify(ServiceTokens(SERVICE_SECRET, "registry", clock).own())[0].name == "registry"
+
+
 def test_an_expired_token_is_refused() -> None:
     clock = Clock()
-    clock.move(-301)
+    clock.move(-301 - LEEWAY_SECONDS)
 
     assert "expired" in refusal(ServiceTokens(SERVICE_SECRET, "registry", clock).own())
 
