@@ -133,8 +133,8 @@ TABLE: Final[Mapping[str, Mapping[str, str]]] = {
     "kiln.auth.v1.Auth/Login": {"-": "++++ +++ ++ +"},
     "kiln.auth.v1.Auth/GetKeySet": {"-": "++++ +++ ++ +"},
     "kiln.auth.v1.Auth/GetCaller": {"-": "UUUU +++ ++ D"},
-    # A key is no session.
-    "kiln.auth.v1.Auth/Logout": {"-": "UUUU BBB BB D"},
+    # Who has a key and no session is signed out already.
+    "kiln.auth.v1.Auth/Logout": {"-": "UUUU +++ ++ D"},
     # Nobody changes a password by a key.
     "kiln.auth.v1.Auth/ChangePassword": {"-": "UUUU DDD DD D"},
     # Users
@@ -231,3 +231,6 @@ TABLE: Final[Mapping[str, Mapping[str, str]]] = {
     "kiln.registry.v1.RegistryInternal/Watch": {"-": "UUUU DDD DD +"},
     "kiln.registry.v1.RegistryInternal/ResolveVersion": {"own": "UUUU DDD DD +", "absent": "UUUU DDD DD N"},
 }
+
+# Where REST answers otherwise: a browser that has no session any more is rid of its cookie, and is not told that it cannot be.
+BY_REST: Final[Mapping[str, Mapping[str, str]]] = {"kiln.auth.v1.Auth/Logout": {"-": "+UUU +++ ++ D"}}
