@@ -7,6 +7,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv/bin
 INSTALL := $(PYTHON) libs/local/install.py
+# Two processes share the tests, file by file; those marked `alone` have the machine to themselves.
+PYTEST := $(VENV)/python -m pytest -n 2 --dist loadfile
 export PYTHONPATH := $(CURDIR):$(CURDIR)/libs/gen
 export PATH := $(CURDIR)/$(VENV):$(PATH)
 
@@ -27,19 +29,19 @@ toolchains: ## add Rust by Debian's packages (needs root)
 
 test: ## all tests but the soak
 	@$(INSTALL) dev
-	@exec $(VENV)/python -m pytest tests/unit tests/contract tests/integration tests/e2e
+	@exec $(PYTEST) tests/unit tests/contract tests/integration tests/e2e
 
 test-unit: ## the domain with fakes, and one suite over fakes and PostgreSQL
 	@$(INSTALL) dev
-	@exec $(VENV)/python -m pytest tests/unit tests/contract
+	@exec $(PYTEST) tests/unit tests/contract
 
 test-integration: ## one service at a time with a real PostgreSQL, compiler and sandbox
 	@$(INSTALL) dev
-	@exec $(VENV)/python -m pytest tests/integration
+	@exec $(PYTEST) tests/integration
 
 test-e2e: ## scenarios against the whole platform, as `make run` starts it
 	@$(INSTALL) dev
-	@exec $(VENV)/python -m pytest tests/e2e
+	@exec $(PYTEST) tests/e2e
 
 soak: ## fifty seeded rounds of killed and stopped processes under load (SOAK_ROUNDS, SOAK_SEED)
 	@$(INSTALL) dev

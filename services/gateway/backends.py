@@ -2,10 +2,11 @@
 
 Small unary calls are carried over one stream for each service, whatever else waits for an answer. A call is sent again only where that
 cannot run anything twice: when no connection came about, so that nothing was sent; when the service says that it is only starting, or
-already stopping; or when the RPC's policy says that it is idempotent.
+already stopping; or when the RPC's policy says that it is idempotent, and not too many are.
 """
 
 import asyncio
+import random
 import time
 from collections.abc import Mapping
 from types import TracebackType
@@ -27,6 +28,9 @@ _SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 _ATTEMPTS: Final = 6
 _ATTEMPTS_IF_BEGUN: Final = 3
 _PAUSE_SECONDS: Final = 0.1
+# What each call adds to the budget of those that are made again though they may have been begun, and what it holds.
+_EARNED: Final = 0.2
+_SPARED: Final = 10.0
 # What a service says that has only just started, or is stopping, and has not begun the call.
 _NOT_BEGUN: Final = ("STARTING", "STOPPING")
 # How gRPC's core begins the details of a call for which no connection came about.
@@ -37,6 +41,24 @@ _ALWAYS_CARRIED: Final = "auth"
 _EXECUTOR: Final = "/kiln.executor."
 
 StreamCall = grpc.aio.StreamStreamCall[bytes, bytes]
+
+
+class RetryBudget:
+    """How many calls may be made twice: one of five, so that a service that fails under its load does not get several times as much."""
+
+    def __init__(self) -> None:
+        self._left = _SPARED
+
+    def earn(self) -> None:
+        """A call is made."""
+        self._left = min(_SPARED, self._left + _EARNED)
+
+    def spend(self) -> bool:
+        """Whether one may be made once more."""
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
 
 
 class Backend:
@@ -56,6 +78,7 @@ class Backend:
         self._health: Any = health_pb2_grpc.HealthStub(self._channel)
         self._unary: dict[str, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {}
         self._carrier = Carrier(self._channel, tokens)
+        self._budget = RetryBudget()
 
     async def close(self) -> None:
         """Ends all calls."""
@@ -77,16 +100,26 @@ class Backend:
             grpc.aio.AioRpcError: the service refused, or broke off.
         """
         until = time.monotonic() + seconds
+        self._budget.earn()
         for attempt in range(1, _ATTEMPTS + 1):
             await self.connected(until - time.monotonic())
             try:
                 return await self._call(method, message, seconds=max(0.001, until - time.monotonic()), metadata=metadata)
             except grpc.aio.AioRpcError as error:
-                pause = _PAUSE_SECONDS * 2 ** (attempt - 1)
-                if attempt >= _attempts(method, error) or time.monotonic() + pause >= until:
+                # All those that failed in one moment come back in different ones.
+                pause = _PAUSE_SECONDS * 2 ** (attempt - 1) * random.uniform(0.5, 1)  # noqa: S311
+                if time.monotonic() + pause >= until or not self._goes_again(method, error, attempt):
                     raise
             await asyncio.sleep(pause)
         raise AssertionError
+
+    def _goes_again(self, method: str, error: grpc.aio.AioRpcError, attempt: int) -> bool:
+        """Whether a call that failed in this way is made again."""
+        if error.code() is not grpc.StatusCode.UNAVAILABLE:
+            return False
+        if _was_not_begun(error):
+            return attempt < _ATTEMPTS
+        return policy_of(method).idempotent and attempt < _ATTEMPTS_IF_BEGUN and self._budget.spend()
 
     async def _call(self, method: str, message: bytes, *, seconds: float, metadata: Metadata) -> Answer:
         if len(message) <= MAX_CARRIED_BYTES:
@@ -166,12 +199,7 @@ def onward_metadata(method: str, request_id: str) -> list[tuple[str, str | bytes
     return metadata
 
 
-def _attempts(method: str, error: grpc.aio.AioRpcError) -> int:
-    """How often a call that failed in this way may be made."""
-    if error.code() is not grpc.StatusCode.UNAVAILABLE:
-        return 1
+def _was_not_begun(error: grpc.aio.AioRpcError) -> bool:
     # A service that answers sends initial metadata first, so these details are gRPC's own and not those of a call further inside.
     was_not_sent = not error.initial_metadata() and (error.details() or "").startswith(_NOT_CONNECTED)
-    if was_not_sent or status.from_rpc_error(error).reason in _NOT_BEGUN:
-        return _ATTEMPTS
-    return _ATTEMPTS_IF_BEGUN if policy_of(method).idempotent else 1
+    return was_not_sent or status.from_rpc_error(error).reason in _NOT_BEGUN

@@ -198,6 +198,19 @@ def test_only_what_may_happen_twice_is_sent_again(gateway: Gateway, rpc: str, me
     assert len(gateway.services.calls) == expected
 
 
+def test_a_service_that_fails_gets_little_more_to_do_than_it_has(gateway: Gateway) -> None:
+    gateway.services.on("GetFunction", lambda _, context: fail(context, Unavailable("gone", reason="BROKEN")))
+
+    with ThreadPoolExecutor(4) as pool:
+        statuses = set(pool.map(lambda _: gateway.http.get("/functions/a").status_code, range(200)))
+
+    assert statuses == {503}
+    assert 200 < len(gateway.services.calls) <= 1.2 * 200 + 10
+    # It works again, and what is spared comes back with the calls.
+    gateway.services.on("GetFunction", lambda *_: registry_pb2.Function())
+    assert {gateway.http.get("/functions/a").status_code for _ in range(60)} == {200}
+
+
 def test_a_service_that_only_starts_is_waited_for(gateway: Gateway) -> None:
     def starting(message: Any, context: grpc.ServicerContext) -> Any:
         if len(gateway.services.calls) < 3:
