@@ -33,9 +33,10 @@ class Handlers:
         """Called by generated code."""
         for name, handler in handlers.items():
             # One that does not say who may call it raises here, so that its service does not start.
-            policy_of(f"/{service}/{name}")
-            if not handler.request_streaming and not handler.response_streaming:
-                method = f"/{service}/{name}"
+            method, is_unary = f"/{service}/{name}", not handler.request_streaming and not handler.response_streaming
+            policy_of(method)
+            self._interceptor.check_audited(method, unary=is_unary)
+            if is_unary:
                 self.by_method[method] = _written(self._interceptor.around(method, handler), handler.response_serializer)
 
     def add_generic_rpc_handlers(self, handlers: Iterable[Any]) -> None:

@@ -3,6 +3,8 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import unquote
@@ -14,11 +16,12 @@ from libs.common import errors, request, status
 from libs.common.access.access_tokens import AccessToken
 from libs.common.access.bearer import AUTHORIZATION, bearer
 from libs.common.access.guard import Guard
-from libs.common.access.principal import set_caller
+from libs.common.access.principal import caller, set_caller
 from libs.common.access.service_tokens import ServiceTokens
-from libs.common.errors import KilnError
+from libs.common.audit import AuditLog, Recording
+from libs.common.errors import KilnError, PermissionDenied
 from libs.common.logs import logger
-from libs.common.policy import policy_of
+from libs.common.policy import Access, policy_of
 
 STATUS_DETAILS: Final = "grpc-status-details-bin"
 # What a caller keeps of its own time for the way back, so that the inner error arrives before the outer deadline.
@@ -36,11 +39,13 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         guard: Says who makes a call, and whether it may.
         max_concurrent: Calls served at once; more are refused with `RESOURCE_EXHAUSTED`. Health checks and streams that stay open
             do not count.
+        audit_log: Where calls are written down that must be; None for a server without such calls.
     """
 
-    def __init__(self, guard: Guard, *, max_concurrent: int) -> None:
+    def __init__(self, guard: Guard, *, max_concurrent: int, audit_log: AuditLog | None = None) -> None:
         self.guard = guard
         self.max_concurrent = max_concurrent
+        self.audit_log = audit_log
         self.serving = 0
 
     async def intercept_service(self, continuation: Callable[..., Awaitable[Any]], details: grpc.HandlerCallDetails) -> Any:
@@ -63,11 +68,30 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         """A unary RPC's handler with all that is around it: encoded request and context in, answer out; None with an error's status."""
         return self._unary(method, handler.unary_unary, _reader(handler))
 
+    def check_audited(self, method: str, *, unary: bool) -> None:
+        """Raises ValueError for an RPC that must be written down in the audit log, and would not be."""
+        if policy_of(method).audited and not (unary and self.audit_log):
+            raise ValueError(f"{method} is to be in the audit log, and {'there is none' if unary else 'is not unary'}")
+
     def _unary(self, method: str, inner: Callable[..., Awaitable[Any]], read: Callable[[Any], Any]) -> Callable[..., Awaitable[Any]]:
+        if (audited := policy_of(method).audited) and self.audit_log:
+            return self._audited(method, inner, read, partial(Recording, self.audit_log, audited, method.rpartition("/")[2]))
+
         async def handle(message: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             async with _Call(self, method, context) as call:
                 await call.admit()
                 return await inner(read(message), context)
+
+        return handle
+
+    def _audited(
+        self, method: str, inner: Callable[..., Awaitable[Any]], read: Callable[[Any], Any], record: Callable[[], Recording]
+    ) -> Callable[..., Awaitable[Any]]:
+        async def handle(message: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            async with _AuditedCall(self, method, context, record()) as call:
+                answer = await inner(await call.begin(message, read), context)
+                call.recording.answered(answer)
+                return answer
 
         return handle
 
@@ -177,6 +201,10 @@ class _Call:
             self._timer = asyncio.get_running_loop().call_later(_RECHECK_SECONDS, self._recheck, token)
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> bool:
+        return self._end(error)[2]
+
+    def _end(self, error: BaseException | None) -> tuple[grpc.StatusCode, str, bool]:
+        """Ends the call: its status, the error's reason, and whether the error is told and need not be raised."""
         if self._timer is not None:
             self._timer.cancel()
         self._server.serving -= self._admitted
@@ -186,16 +214,52 @@ class _Call:
         elif self._shut_out and isinstance(error, asyncio.CancelledError):
             self._task.uncancel()
             error = errors.Unauthenticated("who calls has changed since the call began", reason="STALE_TOKEN")
-        code, is_told = grpc.StatusCode.OK, isinstance(error, Exception)
+        code, reason, is_told = grpc.StatusCode.OK, "", isinstance(error, Exception)
         if isinstance(error, Exception):
             # The status is set instead of aborting: grpc.aio does not wait for aborted handlers when it stops (grpc/grpc#37239).
             known = shown(error, method=self._method)
-            code = status.code_of(known)
+            code, reason = status.code_of(known), known.reason
             set_status(self._context, known, self._identity)
         elif error is not None:
             code = grpc.StatusCode.CANCELLED
         if not self._method.startswith("/grpc."):
             logger().info("rpc", method=self._method, code=code.name, ms=round((time.monotonic() - self._began) * 1000, 1))
+        return code, reason, is_told
+
+
+class _AuditedCall(_Call):
+    """A call that is written down in the audit log."""
+
+    __slots__ = ("recording",)
+
+    def __init__(self, server: ServerInterceptor, method: str, context: grpc.aio.ServicerContext[Any, Any], recording: Recording) -> None:
+        super().__init__(server, method, context)
+        self.recording = recording
+
+    async def begin(self, message: Any, read: Callable[[Any], Any]) -> Any:
+        """Admits the call and writes its beginning down; of one that anyone may make, its handler does that. The request.
+
+        Raises:
+            KilnError: it cannot be made.
+        """
+        self.recording.came(address_of(self._context), self._identity)
+        try:
+            await self.admit()
+        except PermissionDenied:
+            with suppress(KilnError):
+                self.recording.refused(await self._server.guard.who(self._authorization, address_of(self._context)))
+                self.recording.asked(read(message))
+            raise
+        request = read(message)
+        self.recording.asked(request)
+        if policy_of(self._method).access is not Access.PUBLIC:
+            self.recording.by(caller())
+            await self.recording.begin()
+        return request
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> bool:
+        code, reason, is_told = self._end(error)
+        await self.recording.end(code.name, reason)
         return is_told
 
 

@@ -1,17 +1,33 @@
 """What servicers read from messages and write into them."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from libs.common.errors import InvalidArgument
 from libs.common.times import micros_of
 
 
 def given(message: Message, field: str) -> Any:
     """The value of an optional field, or None."""
     return getattr(message, field) if message.HasField(field) else None
+
+
+def moment_given(message: Message, field: str) -> datetime | None:
+    """The time in a field of a request, or None.
+
+    Raises:
+        InvalidArgument: it is none that a calendar has.
+    """
+    if not message.HasField(field):
+        return None
+    stamp: Timestamp = getattr(message, field)
+    try:
+        return stamp.ToDatetime(UTC)
+    except ValueError:
+        raise InvalidArgument.of(field, "is no time between the years 1 and 9999") from None
 
 
 def timestamp(moment: datetime | None) -> Timestamp | None:

@@ -18,6 +18,7 @@ from libs.common.postgres import Database, Listener, Transaction
 
 COMPILATION_JOBS: Final = "compilation_jobs"
 COMPILATION_RESULTS: Final = "compilation_results"
+AUDIT_EVENTS: Final = "audit_events"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,13 @@ class Queue:
         if await transaction.fetchval(self._hold, message.id, message.reads) is None:
             return False
         return bool(await transaction.fetchval("SELECT pgmq.archive($1, $2::bigint)", self.name, message.id))
+
+    async def delete(self, transaction: Transaction, messages: Sequence[Message]) -> None:
+        """Acknowledges messages when the transaction commits, and keeps nothing of them.
+
+        Not fenced: for what does no harm when it is applied twice, in the same transaction.
+        """
+        await transaction.fetchval("SELECT count(*) FROM pgmq.delete($1, $2::bigint[])", self.name, [message.id for message in messages])
 
     async def purge_archive(self, database: Database, *, older_than_seconds: float) -> int:
         """Deletes archived messages; returns how many."""

@@ -6,9 +6,10 @@ from pathlib import Path
 from kiln.registry.v1 import registry_pb2_grpc as grpc
 
 from libs.common.access.principal import caller
+from libs.common.audit_queue import QueuedAuditLog
 from libs.common.migrate import install_queues, migrate
 from libs.common.postgres import Listener, open_database
-from libs.common.queue import COMPILATION_JOBS, COMPILATION_RESULTS, Queue, wakeups
+from libs.common.queue import AUDIT_EVENTS, COMPILATION_JOBS, COMPILATION_RESULTS, Queue, wakeups
 from libs.common.server import Service, forever, run
 from libs.common.settings import load
 from services.registry.code import CodePolicy
@@ -29,7 +30,7 @@ async def main() -> None:
         url = settings.database_url.get_secret_value()
         database = await service.open(open_database(url, name="registry"))
         await migrate(database, "registry", Path(__file__).with_name("migrations"))
-        await install_queues(database, COMPILATION_JOBS, COMPILATION_RESULTS)
+        await install_queues(database, COMPILATION_JOBS, COMPILATION_RESULTS, AUDIT_EVENTS)
 
         repository = FunctionRepository(database)
         code_policy = CodePolicy(settings.registry_max_source_bytes, settings.registry_max_wasm_bytes)
@@ -50,6 +51,7 @@ async def main() -> None:
             partial(grpc.add_RegistryServicer_to_server, RegistryServicer(functions, watch)),
             partial(grpc.add_RegistryInternalServicer_to_server, RegistryInternalServicer(Resolver(functions, repository), watch)),
             services=["kiln.registry.v1.Registry", "kiln.registry.v1.RegistryInternal"],
+            audit_log=QueuedAuditLog(database),
         )
 
 

@@ -19,6 +19,7 @@ from libs.common.errors import InvalidArgument
 from libs.common.interceptors import ServerInterceptor
 from libs.common.server import Server, start_server
 from libs.local.ports import free_ports
+from tests.support.audit import KeptAuditLog
 from tests.support.waiting import until
 
 GET = "/kiln.registry.v1.Registry/GetFunction"
@@ -76,7 +77,7 @@ async def carried() -> AsyncIterator[Carried]:
         address,
         [lambda server: registry_pb2_grpc.add_RegistryServicer_to_server(registry, server)],
         services=[],
-        around=ServerInterceptor(OpenGuard(), max_concurrent=4),
+        around=ServerInterceptor(OpenGuard(), max_concurrent=4, audit_log=KeptAuditLog()),
     )
     async with grpc.aio.insecure_channel(address) as channel:
         carrier = Carrier(channel, None)
