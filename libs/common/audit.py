@@ -136,6 +136,7 @@ class Recording:
             await self._write(self._event)
         except Exception as error:
             self._is_told = False
+            logger().error("audit_log_away", action=self._event.action, exc_info=error)
             raise Unavailable(
                 "the call was not made, since it cannot be written down in the audit log now; try again",
                 reason="AUDIT_LOG_AWAY",
