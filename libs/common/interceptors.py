@@ -1,4 +1,4 @@
-"""What happens around every RPC, on both sides: request id, deadline, one log line, and errors to and from their wire form."""
+"""What happens around every RPC that is served: request id, deadline, who calls, the audit log, one log line, errors to their wire form."""
 
 import asyncio
 import time
@@ -14,18 +14,15 @@ from google.protobuf.message import DecodeError
 
 from libs.common import errors, request, status
 from libs.common.access.access_tokens import AccessToken
-from libs.common.access.bearer import AUTHORIZATION, bearer
+from libs.common.access.bearer import AUTHORIZATION
 from libs.common.access.guard import Guard
 from libs.common.access.principal import caller, set_caller
-from libs.common.access.service_tokens import ServiceTokens
 from libs.common.audit import AuditLog, Recording
 from libs.common.errors import KilnError, PermissionDenied
 from libs.common.logs import logger
 from libs.common.policy import Access, policy_of
 
 STATUS_DETAILS: Final = "grpc-status-details-bin"
-# What a caller keeps of its own time for the way back, so that the inner error arrives before the outer deadline.
-MARGIN_SECONDS: Final = 0.05
 # Calls that answer even when the server is full.
 _RESERVED: Final = "/grpc.health.v1.Health/"
 # How often it is asked whether who makes a call that stays open still may.
@@ -327,69 +324,3 @@ def set_status(context: Any, error: KilnError, identity: str) -> None:
     context.set_code(status.code_of(error))
     context.set_details(error.message)
     context.set_trailing_metadata(((STATUS_DETAILS, status.to_proto(error, identity).SerializeToString()),))
-
-
-class UnaryClientInterceptor(grpc.aio.UnaryUnaryClientInterceptor):
-    """Gives a unary call its deadline, request id and the service's own token, and raises the error that the server raised."""
-
-    def __init__(self, tokens: ServiceTokens | None) -> None:
-        self._tokens = tokens
-
-    async def intercept_unary_unary(self, continuation: Callable[..., Awaitable[Any]], details: Any, message: Any) -> Any:
-        try:
-            call = await continuation(_outgoing(details, self._tokens), message)
-            return await call
-        except grpc.aio.AioRpcError as error:
-            raise status.from_rpc_error(error) from None
-
-
-class StreamClientInterceptor(grpc.aio.UnaryStreamClientInterceptor):
-    """The same for a call that answers with a stream."""
-
-    def __init__(self, tokens: ServiceTokens | None) -> None:
-        self._tokens = tokens
-
-    async def intercept_unary_stream(self, continuation: Callable[..., Awaitable[Any]], details: Any, message: Any) -> Any:
-        return _translated(await continuation(_outgoing(details, self._tokens), message))
-
-
-class StreamsClientInterceptor(grpc.aio.StreamStreamClientInterceptor):
-    """The same for a call of two streams, whose errors stay gRPC's own."""
-
-    def __init__(self, tokens: ServiceTokens | None) -> None:
-        self._tokens = tokens
-
-    async def intercept_stream_stream(self, continuation: Callable[..., Awaitable[Any]], details: Any, messages: Any) -> Any:
-        return await continuation(_outgoing(details, self._tokens), messages)
-
-
-async def _translated(answers: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    try:
-        async for answer in answers:
-            yield answer
-    except grpc.aio.AioRpcError as error:
-        raise status.from_rpc_error(error) from None
-
-
-def _outgoing(details: Any, tokens: ServiceTokens | None) -> grpc.aio.ClientCallDetails:
-    method = details.method.decode() if isinstance(details.method, bytes) else details.method
-    metadata = grpc.aio.Metadata(*(details.metadata or ()))
-    if identity := request.request_id.get():
-        metadata[request.REQUEST_ID_HEADER] = identity
-    if tokens and metadata.get(AUTHORIZATION) is None:
-        metadata[AUTHORIZATION] = bearer(tokens.own())
-    return grpc.aio.ClientCallDetails(
-        method=details.method,
-        timeout=details.timeout or onward_timeout(method),
-        metadata=metadata,
-        credentials=details.credentials,
-        wait_for_ready=details.wait_for_ready,
-    )
-
-
-def onward_timeout(method: str) -> float | None:
-    """Seconds an onward call may take: the RPC's own policy, and what remains of the caller's deadline less `MARGIN_SECONDS`."""
-    allowed, remaining = policy_of(method).deadline_seconds, request.remaining_seconds()
-    if allowed is None:
-        return None
-    return allowed if remaining is None else min(allowed, max(0.001, remaining - MARGIN_SECONDS))
