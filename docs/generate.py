@@ -256,7 +256,7 @@ def _grpc_call(method: MethodDescriptor) -> str:
     types = f"{asked}{_link(method.input_type)} → {answered}{_link(method.output_type)}"
     rule = descriptors.http_rule(method)
     also = f" In REST: `{rule.method} {rule.template}`." if rule else ""
-    who = _who(method)
+    who = _who(method) + (" It is in the audit log." if policy.HasField("audit") else "")
     deadline = f"Deadline {policy.deadline_seconds:g} s{again}.{also}" if policy.deadline_seconds else f"Without a deadline{again}.{also}"
     return f"### {method.name}\n\n{types}\n\n{descriptors.comment_of(method)}\n\n{who}\n\n{deadline}\n"
 

@@ -9,7 +9,7 @@ import grpc
 from kiln.carrier.v1 import carrier_pb2 as pb
 from kiln.carrier.v1 import carrier_pb2_grpc
 
-from libs.common.carrier import Metadata, packed, unpacked
+from libs.common.carrier import MESSAGE_BYTES, Metadata, packed, unpacked
 from libs.common.errors import Unavailable, Unimplemented
 from libs.common.interceptors import ServerInterceptor, set_status, shown
 from libs.common.policy import policy_of
@@ -33,9 +33,10 @@ class Handlers:
         """Called by generated code."""
         for name, handler in handlers.items():
             # One that does not say who may call it raises here, so that its service does not start.
-            policy_of(f"/{service}/{name}")
-            if not handler.request_streaming and not handler.response_streaming:
-                method = f"/{service}/{name}"
+            method, is_unary = f"/{service}/{name}", not handler.request_streaming and not handler.response_streaming
+            policy_of(method)
+            self._interceptor.check_audited(method, unary=is_unary)
+            if is_unary:
                 self.by_method[method] = _written(self._interceptor.around(method, handler), handler.response_serializer)
 
     def add_generic_rpc_handlers(self, handlers: Iterable[Any]) -> None:
@@ -144,7 +145,8 @@ class _Stream:
             self._something.clear()
             if self._ended:
                 ended, self._ended = self._ended, []
-                yield ended
+                for portion in _portions(ended):
+                    yield portion
             if not self._calls and not self._ended and (self._is_over or self._is_draining):
                 return
 
@@ -182,6 +184,22 @@ class _Stream:
             # Around the handler nothing should be left to fail; a caller hears of it all the same.
             set_status(context, shown(error, method=call.method), "")
         self._ended.append(context.answer)
+
+
+def _portions(answers: list[pb.Answer]) -> Iterable[list[pb.Answer]]:
+    """Answers as they fit into messages, which one answer always does."""
+    if len(answers) == 1 or sum(len(answer.message) for answer in answers) <= MESSAGE_BYTES:
+        return [answers]
+    portions: list[list[pb.Answer]] = []
+    size = 0
+    for answer in answers:
+        size += len(answer.message)
+        if portions and size <= MESSAGE_BYTES:
+            portions[-1].append(answer)
+        else:
+            portions.append([answer])
+            size = len(answer.message)
+    return portions
 
 
 def _written(handle: Callable[[bytes, Any], Awaitable[Any]], write: Callable[[Any], bytes]) -> Handle:

@@ -20,8 +20,10 @@ from libs.common.logs import logger
 
 # Larger requests travel alone: they gain nothing, and would keep small ones waiting.
 MAX_CARRIED_BYTES: Final = 64 << 10
+# What one call may have that is carried all the same: with what is around it, a message of gRPC's must hold it.
+MAX_CARRIED_ALONE_BYTES: Final = 12 << 20
 # How much goes into one message.
-_MESSAGE_BYTES: Final = 512 << 10
+MESSAGE_BYTES: Final = 512 << 10
 # How gRPC's own core says that nothing was sent; a call that never left this process is no different.
 _NOT_SENT: Final = "failed to connect to all addresses: the stream that was to carry the call ended before"
 
@@ -140,7 +142,7 @@ class Carrier:
         size = count = 0
         for call in self._waiting:
             size += len(call.message)
-            if count and size > _MESSAGE_BYTES:
+            if count and size > MESSAGE_BYTES:
                 break
             count += 1
         request = pb.CarryRequest(calls=self._waiting[:count], cancelled=self._cancelled)

@@ -5,7 +5,7 @@ from typing import Final
 import grpc
 
 from libs.common.access.service_tokens import ServiceTokens
-from libs.common.interceptors import StreamClientInterceptor, StreamsClientInterceptor, UnaryClientInterceptor
+from libs.common.client_interceptors import StreamClientInterceptor, StreamsClientInterceptor, UnaryClientInterceptor
 
 # Twice the ceiling of a payload (4 MiB in, 4 MiB out) and room for the rest of an execution.
 MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024

@@ -1,8 +1,10 @@
-"""What happens around every RPC, on both sides: request id, deadline, one log line, and errors to and from their wire form."""
+"""What happens around every RPC that is served: request id, deadline, who calls, the audit log, one log line, errors to their wire form."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import unquote
@@ -12,17 +14,15 @@ from google.protobuf.message import DecodeError
 
 from libs.common import errors, request, status
 from libs.common.access.access_tokens import AccessToken
-from libs.common.access.bearer import AUTHORIZATION, bearer
+from libs.common.access.bearer import AUTHORIZATION
 from libs.common.access.guard import Guard
-from libs.common.access.principal import set_caller
-from libs.common.access.service_tokens import ServiceTokens
-from libs.common.errors import KilnError
+from libs.common.access.principal import caller, set_caller
+from libs.common.audit import AuditLog, Recording
+from libs.common.errors import KilnError, PermissionDenied
 from libs.common.logs import logger
 from libs.common.policy import Access, policy_of
 
 STATUS_DETAILS: Final = "grpc-status-details-bin"
-# What a caller keeps of its own time for the way back, so that the inner error arrives before the outer deadline.
-MARGIN_SECONDS: Final = 0.05
 # Calls that answer even when the server is full.
 _RESERVED: Final = "/grpc.health.v1.Health/"
 # What has its calls end before it does, when its server stops.
@@ -38,11 +38,13 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         guard: Says who makes a call, and whether it may.
         max_concurrent: Calls served at once; more are refused with `RESOURCE_EXHAUSTED`. Health checks and streams that stay open
             do not count.
+        audit_log: Where calls are written down that must be; None for a server without such calls.
     """
 
-    def __init__(self, guard: Guard, *, max_concurrent: int) -> None:
+    def __init__(self, guard: Guard, *, max_concurrent: int, audit_log: AuditLog | None = None) -> None:
         self.guard = guard
         self.max_concurrent = max_concurrent
+        self.audit_log = audit_log
         self.serving = 0
         self.watches: set[_Call] = set()
 
@@ -71,12 +73,32 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         """A unary RPC's handler with all that is around it: encoded request and context in, answer out; None with an error's status."""
         return self._unary(method, handler.unary_unary, _reader(handler))
 
+    def check_audited(self, method: str, *, unary: bool) -> None:
+        """Raises ValueError for an RPC that must be written down in the audit log, and would not be."""
+        if policy_of(method).audited and not (unary and self.audit_log):
+            raise ValueError(f"{method} is to be in the audit log, and {'there is none' if unary else 'is not unary'}")
+
     def _unary(self, method: str, inner: Callable[..., Awaitable[Any]], read: Callable[[Any], Any]) -> Callable[..., Awaitable[Any]]:
+        if (audited := policy_of(method).audited) and self.audit_log:
+            return self._audited(method, inner, read, partial(Recording, self.audit_log, audited, method.rpartition("/")[2]))
+
         async def handle(message: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             async with _Call(self, method, context) as call:
                 await call.acknowledge()
                 await call.admit()
                 return await inner(read(message), context)
+
+        return handle
+
+    def _audited(
+        self, method: str, inner: Callable[..., Awaitable[Any]], read: Callable[[Any], Any], record: Callable[[], Recording]
+    ) -> Callable[..., Awaitable[Any]]:
+        async def handle(message: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            async with _AuditedCall(self, method, context, record()) as call:
+                await call.acknowledge()
+                answer = await inner(await call.begin(message, read), context)
+                call.recording.answered(answer)
+                return answer
 
         return handle
 
@@ -202,6 +224,10 @@ class _Call:
             self._timer = asyncio.get_running_loop().call_later(_RECHECK_SECONDS, self._recheck, token)
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> bool:
+        return self._end(error)[2]
+
+    def _end(self, error: BaseException | None) -> tuple[grpc.StatusCode, str, bool]:
+        """Ends the call: its status, the error's reason, and whether the error is told and need not be raised."""
         if self._timer is not None:
             self._timer.cancel()
         self._server.serving -= self._admitted
@@ -215,16 +241,52 @@ class _Call:
         elif self._ended and isinstance(error, asyncio.CancelledError):
             self._task.uncancel()
             error = errors.Unavailable("the service is stopping", reason="STOPPING")
-        code, is_told = grpc.StatusCode.OK, isinstance(error, Exception)
+        code, reason, is_told = grpc.StatusCode.OK, "", isinstance(error, Exception)
         if isinstance(error, Exception):
             # The status is set instead of aborting: grpc.aio does not wait for aborted handlers when it stops (grpc/grpc#37239).
             known = shown(error, method=self._method)
-            code = status.code_of(known)
+            code, reason = status.code_of(known), known.reason
             set_status(self._context, known, self._identity)
         elif error is not None:
             code = grpc.StatusCode.CANCELLED
         if not self._method.startswith("/grpc."):
             logger().info("rpc", method=self._method, code=code.name, ms=round((time.monotonic() - self._began) * 1000, 1))
+        return code, reason, is_told
+
+
+class _AuditedCall(_Call):
+    """A call that is written down in the audit log."""
+
+    __slots__ = ("recording",)
+
+    def __init__(self, server: ServerInterceptor, method: str, context: grpc.aio.ServicerContext[Any, Any], recording: Recording) -> None:
+        super().__init__(server, method, context)
+        self.recording = recording
+
+    async def begin(self, message: Any, read: Callable[[Any], Any]) -> Any:
+        """Admits the call and writes its beginning down; of one that anyone may make, its handler does that. The request.
+
+        Raises:
+            KilnError: it cannot be made.
+        """
+        self.recording.came(address_of(self._context), self._identity)
+        try:
+            await self.admit()
+        except PermissionDenied:
+            with suppress(KilnError):
+                self.recording.refused(await self._server.guard.who(self._authorization, address_of(self._context)))
+                self.recording.asked(read(message))
+            raise
+        request = read(message)
+        self.recording.asked(request)
+        if policy_of(self._method).access is not Access.PUBLIC:
+            self.recording.by(caller())
+            await self.recording.begin()
+        return request
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> bool:
+        code, reason, is_told = self._end(error)
+        await self.recording.end(code.name, reason)
         return is_told
 
 
@@ -292,69 +354,3 @@ def set_status(context: Any, error: KilnError, identity: str) -> None:
     context.set_code(status.code_of(error))
     context.set_details(error.message)
     context.set_trailing_metadata(((STATUS_DETAILS, status.to_proto(error, identity).SerializeToString()),))
-
-
-class UnaryClientInterceptor(grpc.aio.UnaryUnaryClientInterceptor):
-    """Gives a unary call its deadline, request id and the service's own token, and raises the error that the server raised."""
-
-    def __init__(self, tokens: ServiceTokens | None) -> None:
-        self._tokens = tokens
-
-    async def intercept_unary_unary(self, continuation: Callable[..., Awaitable[Any]], details: Any, message: Any) -> Any:
-        try:
-            call = await continuation(_outgoing(details, self._tokens), message)
-            return await call
-        except grpc.aio.AioRpcError as error:
-            raise status.from_rpc_error(error) from None
-
-
-class StreamClientInterceptor(grpc.aio.UnaryStreamClientInterceptor):
-    """The same for a call that answers with a stream."""
-
-    def __init__(self, tokens: ServiceTokens | None) -> None:
-        self._tokens = tokens
-
-    async def intercept_unary_stream(self, continuation: Callable[..., Awaitable[Any]], details: Any, message: Any) -> Any:
-        return _translated(await continuation(_outgoing(details, self._tokens), message))
-
-
-class StreamsClientInterceptor(grpc.aio.StreamStreamClientInterceptor):
-    """The same for a call of two streams, whose errors stay gRPC's own."""
-
-    def __init__(self, tokens: ServiceTokens | None) -> None:
-        self._tokens = tokens
-
-    async def intercept_stream_stream(self, continuation: Callable[..., Awaitable[Any]], details: Any, messages: Any) -> Any:
-        return await continuation(_outgoing(details, self._tokens), messages)
-
-
-async def _translated(answers: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    try:
-        async for answer in answers:
-            yield answer
-    except grpc.aio.AioRpcError as error:
-        raise status.from_rpc_error(error) from None
-
-
-def _outgoing(details: Any, tokens: ServiceTokens | None) -> grpc.aio.ClientCallDetails:
-    method = details.method.decode() if isinstance(details.method, bytes) else details.method
-    metadata = grpc.aio.Metadata(*(details.metadata or ()))
-    if identity := request.request_id.get():
-        metadata[request.REQUEST_ID_HEADER] = identity
-    if tokens and metadata.get(AUTHORIZATION) is None:
-        metadata[AUTHORIZATION] = bearer(tokens.own())
-    return grpc.aio.ClientCallDetails(
-        method=details.method,
-        timeout=details.timeout or onward_timeout(method),
-        metadata=metadata,
-        credentials=details.credentials,
-        wait_for_ready=details.wait_for_ready,
-    )
-
-
-def onward_timeout(method: str) -> float | None:
-    """Seconds an onward call may take: the RPC's own policy, and what remains of the caller's deadline less `MARGIN_SECONDS`."""
-    allowed, remaining = policy_of(method).deadline_seconds, request.remaining_seconds()
-    if allowed is None:
-        return None
-    return allowed if remaining is None else min(allowed, max(0.001, remaining - MARGIN_SECONDS))

@@ -1,6 +1,6 @@
 """What servicers read from messages and write into them."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from google.protobuf.message import Message
@@ -27,6 +27,21 @@ def given_texts(message: Message, field: str) -> list[str] | None:
     if not all(isinstance(value, str) for value in values):
         raise InvalidArgument.of(field, "must be a list of texts")
     return list(values)
+
+
+def moment_given(message: Message, field: str) -> datetime | None:
+    """The time in a field of a request, or None.
+
+    Raises:
+        InvalidArgument: it is none that a calendar has.
+    """
+    if not message.HasField(field):
+        return None
+    stamp: Timestamp = getattr(message, field)
+    try:
+        return stamp.ToDatetime(UTC)
+    except ValueError:
+        raise InvalidArgument.of(field, "is no time between the years 1 and 9999") from None
 
 
 def timestamp(moment: datetime | None) -> Timestamp | None:

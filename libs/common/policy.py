@@ -19,6 +19,21 @@ class Access(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Audited:
+    """What the audit log tells of calls of one RPC.
+
+    Attributes:
+        entity: The kind of entity that it is about.
+        id: Paths to that entity's id, as `kiln.options.v1.Audit` has them.
+        user: Paths to the user whom it is about besides.
+    """
+
+    entity: str
+    id: tuple[str, ...]
+    user: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """How calls of one RPC are treated.
 
@@ -28,6 +43,7 @@ class Policy:
         access: Who may call it.
         verb: What a key that is narrowed to kinds of calls must be narrowed to; empty when any key may.
         within_functions: Whether a key that is narrowed to functions may call it.
+        audited: How calls are written down in the audit log; None where they are not.
     """
 
     deadline_seconds: float | None
@@ -35,6 +51,7 @@ class Policy:
     access: Access
     verb: str = ""
     within_functions: bool = False
+    audited: Audited | None = None
 
 
 # Standard services of gRPC itself (health, reflection) declare nothing of ours.
@@ -64,4 +81,5 @@ def policy_of(method: str) -> Policy:
         Access(options_pb2.Access.Name(declared.access)),
         options_pb2.Verb.Name(declared.verb) if declared.verb else "",
         declared.within_functions,
+        Audited(declared.audit.entity, tuple(declared.audit.id), tuple(declared.audit.user)) if declared.HasField("audit") else None,
     )

@@ -18,6 +18,7 @@ from libs.common.postgres import Database, Listener, Transaction
 
 COMPILATION_JOBS: Final = "compilation_jobs"
 COMPILATION_RESULTS: Final = "compilation_results"
+AUDIT_EVENTS: Final = "audit_events"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,10 @@ class Queue:
             f"UPDATE pgmq.q_{name} SET vt = clock_timestamp() + make_interval(secs => $3), read_ct = read_ct - 1 "
             "WHERE msg_id = $1 AND read_ct = $2 AND vt > clock_timestamp()"
         )
+        self._delete = (
+            f"DELETE FROM pgmq.q_{name} q USING unnest($1::bigint[], $2::integer[]) AS held (msg_id, read_ct) "
+            "WHERE q.msg_id = held.msg_id AND q.read_ct = held.read_ct"
+        )
         self._purge_archive = f"DELETE FROM pgmq.a_{name} WHERE archived_at < now() - make_interval(secs => $1)"
         self._count = f"SELECT count(*) FROM pgmq.q_{name}"
 
@@ -87,6 +92,10 @@ class Queue:
         if await transaction.fetchval(self._hold, message.id, message.reads) is None:
             return False
         return bool(await transaction.fetchval("SELECT pgmq.archive($1, $2::bigint)", self.name, message.id))
+
+    async def delete(self, transaction: Transaction, messages: Sequence[Message]) -> None:
+        """Acknowledges messages when the transaction commits, and keeps nothing of them. Those that another has read since stay."""
+        await transaction.execute(self._delete, [message.id for message in messages], [message.reads for message in messages])
 
     async def purge_archive(self, database: Database, *, older_than_seconds: float) -> int:
         """Deletes archived messages; returns how many."""

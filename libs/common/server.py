@@ -22,6 +22,7 @@ from libs.common.access.exchange import Exchange
 from libs.common.access.guard import Guard, OpenGuard, TokenGuard
 from libs.common.access.service_tokens import ServiceTokens
 from libs.common.access.watch import TokenState, TokenWatch
+from libs.common.audit import AuditLog
 from libs.common.carried import CarrierServicer, Handlers
 from libs.common.channel import MAX_MESSAGE_BYTES, PING_TIMEOUT, open_channel
 from libs.common.errors import KilnError
@@ -167,18 +168,19 @@ class Service(Process):
         super().__init__(name, settings, [settings.listen_address])
         self._settings = settings
 
-    async def serve(self, *registrations: Registration, services: Sequence[str]) -> None:
+    async def serve(self, *registrations: Registration, services: Sequence[str], audit_log: AuditLog | None = None) -> None:
         """Serves until told to stop.
 
         Args:
             registrations: Each adds one servicer.
             services: Full names for health and reflection.
+            audit_log: Where calls are written down that must be; None for a service without such calls.
         """
         server = await start_server(
             self._settings.listen_address,
             registrations,
             services=services,
-            around=ServerInterceptor(await self.guard(), max_concurrent=self._settings.max_concurrent_calls),
+            around=ServerInterceptor(await self.guard(), max_concurrent=self._settings.max_concurrent_calls, audit_log=audit_log),
         )
         logger().info("serving", address=self._settings.listen_address)
         freeze()

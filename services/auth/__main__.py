@@ -4,21 +4,25 @@ from contextlib import closing
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from kiln.auth.v1 import auth_pb2_grpc as grpc
 
-from libs.common.migrate import migrate
+from libs.common.audit_queue import QueuedAuditLog
+from libs.common.migrate import install_queues, migrate
 from libs.common.postgres import Listener, open_database
+from libs.common.queue import AUDIT_EVENTS, Queue, wakeups
 from libs.common.sealing import Sealer, Unopenable, read_keys
 from libs.common.server import Service, forever, run
 from libs.common.settings import InvalidSettings, load
 from services.auth.api_keys import ApiKeys
+from services.auth.audit_events import AuditEvents
 from services.auth.changes import utc_now
 from services.auth.exchange import Exchange
 from services.auth.groups import Groups
 from services.auth.passwords import Passwords
-from services.auth.repository import CHANGES_CHANNEL, AuthRepository, TryRepository
-from services.auth.servicer import AuthInternalServicer, AuthServicer
+from services.auth.repository import CHANGES_CHANNEL, AuditRepository, AuthRepository, TryRepository
+from services.auth.servicer import AuditServicer, AuthInternalServicer, AuthServicer
 from services.auth.sessions import Lifetime, Sessions
 from services.auth.settings import Settings
 from services.auth.signing_keys import SigningKeys
@@ -26,6 +30,9 @@ from services.auth.sweeper import Sweeper
 from services.auth.throttle import Throttle
 from services.auth.users import Users
 from services.auth.watch import Watch
+
+# How often audit events are looked for where no notification comes.
+AUDIT_POLL_SECONDS: Final = 1
 
 
 async def main() -> None:
@@ -35,6 +42,7 @@ async def main() -> None:
         url = settings.database_url.get_secret_value()
         database = await service.open(open_database(url, name="auth"))
         await migrate(database, "auth", Path(__file__).with_name("migrations"))
+        await install_queues(database, AUDIT_EVENTS)
 
         repository = AuthRepository(database)
         sealer = Sealer(read_keys(settings.sealing_key.get_secret_value()))
@@ -47,15 +55,20 @@ async def main() -> None:
             api_keys = ApiKeys(repository, utc_now)
             exchange = Exchange(repository, signing_keys, utc_now, lifetime.idle)
             watch = Watch(repository, Listener(url, CHANGES_CHANNEL))
-            sweeper = Sweeper(repository, signing_keys, utc_now)
+            audit_events = AuditEvents(AuditRepository(database))
+            sweeper = Sweeper(repository, signing_keys, audit_events, timedelta(days=settings.auth_audit_days), utc_now)
+            wakeup = await service.open(wakeups(url, Queue(AUDIT_EVENTS), poll_seconds=AUDIT_POLL_SECONDS))
 
             service.background(forever("listen", watch.listen, pause_seconds=0.1))
             service.background(forever("watch", watch.tell, pause_seconds=0))
+            service.background(forever("audit", partial(audit_events.run, wakeup), pause_seconds=0))
             service.background(forever("sweep", sweeper.sweep, pause_seconds=settings.auth_sweep_seconds))
             await service.serve(
                 partial(grpc.add_AuthServicer_to_server, AuthServicer(users, groups, sessions, api_keys, repository)),
+                partial(grpc.add_AuditServicer_to_server, AuditServicer(audit_events)),
                 partial(grpc.add_AuthInternalServicer_to_server, AuthInternalServicer(exchange, watch)),
-                services=["kiln.auth.v1.Auth", "kiln.auth.v1.AuthInternal"],
+                services=["kiln.auth.v1.Auth", "kiln.auth.v1.Audit", "kiln.auth.v1.AuthInternal"],
+                audit_log=QueuedAuditLog(database),
             )
 
 

@@ -18,16 +18,20 @@ from pydantic import Field, SecretStr
 from libs.common import logs
 from libs.common.access.credentials import Credential, Kind, parse_credential
 from libs.common.access.principal import Role
+from libs.common.audit import Event
 from libs.common.ids import uuid7
 from libs.common.migrate import migrate
 from libs.common.postgres import Database, open_database
 from libs.common.settings import InvalidSettings, ProcessSettings, load
 from services.auth.api_keys import DEFAULT_DAYS, Issued, issue
+from services.auth.audit_events import write
 from services.auth.changes import Clock, utc_now
 from services.auth.names import Reference
 from services.auth.repository import AuthRepository, Store
 
 ADMIN: Final = "admin"
+# What it is called in the audit log, as who does it and as what is done.
+COMMAND: Final = "admin_key"
 KEY_NAME: Final = "admin-key"
 # One that expires sooner is not worth keeping.
 SPARE: Final = timedelta(days=7)
@@ -61,6 +65,9 @@ async def write_admin_key(database: Database, path: Path, clock: Clock, *, if_mi
     replaced = _held(path)
     async with repository.change() as store:
         said, issued = await _issued(store, clock)
+        key = issued.api_key
+        event = Event(uuid7(), COMMAND, "api_key", str(key.id), str(key.user_id), actor_name=COMMAND, outcome="OK")
+        await write(store.transaction, [event])
     write_secret(path, issued.text)
     # Once the new one is where the old one was: whatever fails before leaves a key that is good.
     if replaced and not if_missing and await _revoke(repository, replaced, issued.api_key.user_id, clock()):

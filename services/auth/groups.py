@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from libs.common import audit
 from libs.common.access.principal import Principal
 from libs.common.errors import AlreadyExists, InvalidArgument, NotFound
 from libs.common.ids import parse_uuid, uuid7
@@ -74,6 +75,7 @@ class Groups:
         """
         async with change_by(self._repository, caller, self._clock()) as store:
             group = await _found(store, reference)
+            audit.about(group.id)
             members = await store.member_ids(group.id)
             await store.delete_group(group.id)
             await store.announce(members)
@@ -101,6 +103,7 @@ class Groups:
             member = await _find_user(store, user)
             if member is None:
                 raise InvalidArgument.of("user", f"there is no user {user[:100]!r}")
+            audit.about(group.id, user=member.id)
             if group.id in member.groups:
                 return member
             if len(member.groups) >= MAX_GROUPS_OF_A_USER:
@@ -118,6 +121,8 @@ class Groups:
         async with change_by(self._repository, caller, self._clock()) as store:
             group = await _found(store, reference)
             member = await _find_user(store, user)
+            if member is not None:
+                audit.about(group.id, user=member.id)
             if member is None or not await store.remove_member(group.id, member.id):
                 raise NotFound(f"there is no user {user[:100]!r} in the group {group.name}", reason="MEMBER_NOT_FOUND")
             await store.announce([member.id])

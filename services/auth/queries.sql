@@ -224,3 +224,45 @@ DELETE FROM auth.login_failures WHERE last_at < $1;
 
 -- purge_login_successes --  addresses that were not seen for long
 DELETE FROM auth.login_successes WHERE last_at < $1;
+
+-- write_audit_events --  the end of a call stands; in the order of ids, so that no two transactions wait for each other in a ring
+INSERT INTO auth.audit_events (
+    id, action, entity_kind, entity_id, user_ref, actor, actor_name, role, session, api_key, address, request_id, outcome, reason
+)
+SELECT id, action, entity_kind, entity_id, "user", nullif(actor, '')::uuid, actor_name, role, nullif(session, '')::uuid,
+       nullif(api_key, '')::uuid, address, request_id, outcome, reason
+FROM jsonb_to_recordset($1::jsonb) AS events (
+    id uuid, action text, entity_kind text, entity_id text, "user" text, actor text, actor_name text, role text, session text, api_key text,
+    address text, request_id text, outcome text, reason text
+)
+ORDER BY id
+ON CONFLICT (id) DO UPDATE
+SET entity_id = excluded.entity_id, user_ref = excluded.user_ref, actor = excluded.actor, actor_name = excluded.actor_name,
+    outcome = excluded.outcome, reason = excluded.reason
+WHERE audit_events.outcome = 'UNFINISHED' AND excluded.outcome <> 'UNFINISHED';
+
+-- drop_audit_events --  failures beyond those that are kept
+DELETE FROM auth.audit_events WHERE id = ANY ($1::uuid[]);
+
+-- plan_for_values --  in this transaction a statement is planned for the values that it is given: the same filters are rare or common
+SELECT set_config('plan_cache_mode', 'force_custom_plan', true);
+
+-- list_audit_events --  those that pass filters, older than a key, newest first
+SELECT id, action, entity_kind, entity_id, user_ref AS "user", coalesce(actor::text, '') AS actor, actor_name, role,
+       coalesce(session::text, '') AS session, coalesce(api_key::text, '') AS api_key, address, request_id, outcome, reason
+FROM auth.audit_events
+WHERE ($1::uuid IS NULL OR actor = $1)
+  AND ($2::text IS NULL OR actor_name = $2)
+  AND ($3::uuid IS NULL OR api_key = $3)
+  AND ($4::text IS NULL OR action = $4)
+  AND ($5::text IS NULL OR entity_kind = $5)
+  AND ($6::text IS NULL OR entity_id = $6)
+  AND ($7::text IS NULL OR outcome = $7)
+  AND ($8::uuid IS NULL OR id >= $8)
+  AND ($9::uuid IS NULL OR id < $9)
+ORDER BY id DESC
+LIMIT $10;
+
+-- purge_audit_events --  the oldest of those before a key, some at a time
+DELETE FROM auth.audit_events
+WHERE id IN (SELECT id FROM auth.audit_events WHERE id < $1 ORDER BY id LIMIT $2);

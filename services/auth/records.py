@@ -126,6 +126,21 @@ class Stale:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """Which events of the audit log a caller wants to see; None lets everything through."""
+
+    actor: UUID | None = None
+    actor_name: str | None = None
+    api_key: UUID | None = None
+    action: str | None = None
+    entity_kind: str | None = None
+    entity_id: str | None = None
+    outcome: str | None = None
+    after: datetime | None = None
+    before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Tries:
     """Tries to sign in that failed or have not succeeded yet, of one count."""
 

@@ -1,7 +1,7 @@
 """Users, groups, sessions, API keys and signing keys in PostgreSQL: one method a named query."""
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
@@ -10,11 +10,12 @@ from uuid import UUID
 
 from libs.common.access.credentials import Credential, Kind
 from libs.common.access.principal import Principal, Role
+from libs.common.audit import Event
 from libs.common.ids import parse_uuid
 from libs.common.postgres import Database, Row, Transaction
 from libs.common.queries import Queries
 from services.auth.names import Reference
-from services.auth.records import ApiKey, Bearer, Group, Session, SigningKey, Stale, Tries, User
+from services.auth.records import ApiKey, AuditFilter, Bearer, Group, Session, SigningKey, Stale, Tries, User
 
 QUERIES: Final = Queries(Path(__file__).with_name("queries.sql"))
 # Notifications say that there is something new; what, the tables say.
@@ -267,6 +268,47 @@ class TryRepository:
 
     async def note_success(self, key: bytes, now: datetime) -> None:
         await self._database.execute(QUERIES.note_success, key, now)
+
+
+class AuditRepository:
+    """The audit log: `transaction` is one, all that takes none is one statement, or two."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        """All or nothing."""
+        return self.database.transaction()
+
+    @staticmethod
+    async def write(transaction: Transaction, events: Sequence[Event]) -> None:
+        await transaction.execute(QUERIES.write_audit_events, [event.to_body() for event in events])
+
+    @staticmethod
+    async def drop(transaction: Transaction, identities: Sequence[UUID]) -> None:
+        await transaction.execute(QUERIES.drop_audit_events, identities)
+
+    async def list_events(self, wanted: AuditFilter, first: UUID | None, before: UUID | None, most: int) -> Sequence[Event]:
+        """Events whose ids are from one on and before another."""
+        async with self.transaction() as transaction:
+            await transaction.fetchval(QUERIES.plan_for_values)
+            rows = await transaction.fetch(
+                QUERIES.list_audit_events,
+                wanted.actor,
+                wanted.actor_name,
+                wanted.api_key,
+                wanted.action,
+                wanted.entity_kind,
+                wanted.entity_id,
+                wanted.outcome,
+                first,
+                before,
+                most,
+            )
+        return [_row_as(Event, row) for row in rows]
+
+    async def purge(self, before: UUID, most: int) -> int:
+        return await self.database.execute(QUERIES.purge_audit_events, before, most)
 
 
 def _row_as(kind: Any, row: Row, **more: Any) -> Any:

@@ -1,29 +1,42 @@
 """The auth service's RPCs: between messages and the domain, nothing else."""
 
 import base64
+import re
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Final
+from uuid import UUID
 
 from google.protobuf import empty_pb2
+from grpc import StatusCode
 from kiln.auth.v1 import auth_pb2 as pb
 from kiln.auth.v1 import auth_pb2_grpc
 from kiln.options.v1 import options_pb2
 
 from libs.common.access.principal import Principal, Role, caller
+from libs.common.audit import UNFINISHED, Event
 from libs.common.errors import InvalidArgument
+from libs.common.ids import parse_uuid
 from libs.common.interceptors import address_of, agent_of
-from libs.common.messages import given, timestamp
+from libs.common.messages import given, moment_given, timestamp
 from libs.common.pages import page_of
 from services.auth.api_keys import ApiKeys, Issued, NewApiKey
+from services.auth.audit_events import AuditEvents, began_at
 from services.auth.callers import own_id
 from services.auth.exchange import Exchange
 from services.auth.groups import Groups
-from services.auth.records import ApiKey, Group, Session, SigningKey, User
+from services.auth.names import Reference
+from services.auth.records import ApiKey, AuditFilter, Group, Session, SigningKey, User
 from services.auth.repository import AuthRepository
 from services.auth.sessions import Origin, Sessions
 from services.auth.users import NewUser, UserPatch, Users
 from services.auth.watch import Watch
+
+_ACTION: Final = re.compile(r"[A-Za-z_]{1,100}")
+_KIND: Final = re.compile(r"[a-z_]{1,50}")
+# An id, or a name.
+_ENTITY: Final = re.compile(r"[a-z0-9._-]{1,63}")
+_OUTCOMES: Final = (*(code.name for code in StatusCode), UNFINISHED)
 
 
 class AuthServicer(auth_pb2_grpc.AuthServicer):
@@ -138,6 +151,20 @@ class AuthServicer(auth_pb2_grpc.AuthServicer):
         return empty_pb2.Empty()
 
 
+class AuditServicer(auth_pb2_grpc.AuditServicer):
+    """The audit log."""
+
+    def __init__(self, events: AuditEvents) -> None:
+        self._events = events
+
+    async def ListAuditEvents(self, request: pb.ListAuditEventsRequest, context: Any) -> pb.ListAuditEventsResponse:
+        wanted = audit_filter(request)
+        found = await self._events.list(page_of(request.page_size, request.page_token, "audit events", wanted), wanted)
+        return pb.ListAuditEventsResponse(
+            audit_events=[audit_event_to_proto(one) for one in found.items], next_page_token=found.next_page_token
+        )
+
+
 class AuthInternalServicer(auth_pb2_grpc.AuthInternalServicer):
     """RPCs for other services."""
 
@@ -242,6 +269,48 @@ def key_to_proto(key: SigningKey) -> pb.JsonWebKey:
     """The public part of a signing key as RFC 8037 has it."""
     x = base64.urlsafe_b64encode(key.public).decode().rstrip("=")
     return pb.JsonWebKey(kty="OKP", crv="Ed25519", x=x, kid=key.id, alg="EdDSA", use="sig")
+
+
+def audit_filter(request: pb.ListAuditEventsRequest) -> AuditFilter:
+    """What a caller wants to see of the audit log.
+
+    Raises:
+        InvalidArgument: something could match nothing, whatever there is.
+    """
+    actor = Reference.of(request.actor)
+    if request.actor and actor is None:
+        raise InvalidArgument.of("actor", "must be the id or the name of a user")
+    if request.outcome and request.outcome not in _OUTCOMES:
+        raise InvalidArgument.of("outcome", f"must be of {', '.join(_OUTCOMES)}")
+    return AuditFilter(
+        actor=actor.id if actor else None,
+        actor_name=actor.name if actor else None,
+        api_key=_filter_id(request.api_key, "api_key"),
+        action=_filter_word(request.action, "action", _ACTION),
+        entity_kind=_filter_word(request.entity_kind, "entity_kind", _KIND),
+        entity_id=_filter_word(request.entity_id.lower(), "entity_id", _ENTITY),
+        outcome=request.outcome or None,
+        after=moment_given(request, "after"),
+        before=moment_given(request, "before"),
+    )
+
+
+def audit_event_to_proto(event: Event) -> pb.AuditEvent:
+    """An event as it travels."""
+    return pb.AuditEvent(at=timestamp(began_at(event)), **event.to_body())
+
+
+def _filter_id(text: str, field: str) -> UUID | None:
+    identity = parse_uuid(text)
+    if text and identity is None:
+        raise InvalidArgument.of(field, "must be an id: a UUID")
+    return identity
+
+
+def _filter_word(text: str, field: str, form: re.Pattern[str]) -> str | None:
+    if text and not form.fullmatch(text):
+        raise InvalidArgument.of(field, "has the form of none")
+    return text or None
 
 
 def _role(number: int) -> Role:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from libs.common import audit
 from libs.common.access.credentials import Kind, new_credential
 from libs.common.access.principal import Principal
 from libs.common.errors import PermissionDenied, ResourceExhausted, Unauthenticated
@@ -79,7 +80,11 @@ class Sessions:
         """
         attempt = await self._throttle.admit(name, origin.address)
         known = await self._repository.find_password(Reference(None, name)) if NAME.fullmatch(name) else None
-        verified = await self._verified(attempt, password, known)
+        # Also one who is disabled, so that the audit log names whom a try was for.
+        tried = await self._repository.find_user(Reference(None, name)) if NAME.fullmatch(name) else None
+        matches = await self._matches(attempt, password, known)
+        await audit.begin(tried.id if tried else None, name)
+        verified = _verified(known, matches=matches)
         await self._throttle.succeeded(attempt)
         token, now = new_credential(Kind.SESSION), self._clock()
         session = Session(
@@ -119,7 +124,8 @@ class Sessions:
             raise PermissionDenied("a password is changed in a session, not with an API key", reason="SESSION_NEEDED")
         check_password("new_password", new, caller.name)
         attempt = await self._throttle.admit(caller.name, origin.address)
-        verified = await self._verified(attempt, current, await self._repository.find_password(Reference(user, None)))
+        known = await self._repository.find_password(Reference(user, None))
+        verified = _verified(known, matches=await self._matches(attempt, current, known))
         await self._throttle.succeeded(attempt)
         hashed = await self._passwords.hash(new)
         async with change_by(self._repository, caller, self._clock()) as store:
@@ -155,16 +161,20 @@ class Sessions:
             await store.delete_session(session.id)
             await store.announce([session.id])
 
-    async def _verified(self, attempt: Attempt, password: str, known: Password | None) -> Password:
-        """The one whose password it is. It takes as long when there is none."""
+    async def _matches(self, attempt: Attempt, password: str, known: Password | None) -> bool:
+        """Whether it is the password. It takes as long when there is none."""
         try:
-            matches = await self._passwords.matches(password, known.hash if known else None)
+            return await self._passwords.matches(password, known.hash if known else None)
         except ResourceExhausted:
             await self._throttle.withdrawn(attempt)
             raise
-        if known is None or not matches:
-            raise bad_credentials()
-        return known
+
+
+def _verified(known: Password | None, *, matches: bool) -> Password:
+    """The one whose password it is."""
+    if known is None or not matches:
+        raise bad_credentials()
+    return known
 
 
 def bad_credentials() -> Unauthenticated:

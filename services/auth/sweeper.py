@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import Final
 
+from services.auth.audit_events import AuditEvents
 from services.auth.changes import Clock
 from services.auth.repository import AuthRepository
 from services.auth.signing_keys import SigningKeys
@@ -17,8 +18,12 @@ ENDED_KEYS_KEPT: Final = timedelta(days=30)
 class Sweeper:
     """Periodic upkeep. Several processes may do it at once."""
 
-    def __init__(self, repository: AuthRepository, signing_keys: SigningKeys, clock: Clock) -> None:
+    def __init__(
+        self, repository: AuthRepository, signing_keys: SigningKeys, audit_events: AuditEvents, audit_kept: timedelta, clock: Clock
+    ) -> None:
         self._repository = repository
+        self._audit_events = audit_events
+        self._audit_kept = audit_kept
         self._signing_keys = signing_keys
         self._clock = clock
 
@@ -31,3 +36,4 @@ class Sweeper:
         await self._repository.purge_api_keys(now - ENDED_KEYS_KEPT)
         await self._repository.purge_login_failures(now - LONGEST_SPAN)
         await self._repository.purge_login_successes(now - KNOWN_FOR)
+        await self._audit_events.purge(now - self._audit_kept)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from uuid import UUID
 
+from libs.common import audit
 from libs.common.access.principal import Principal, Role
 from libs.common.errors import AlreadyExists, FailedPrecondition
 from libs.common.ids import parse_uuid, uuid7
@@ -87,6 +88,7 @@ class Users:
         hashed = await self._hashed(patch.password, (await self.get(reference)).name)
         async with change_by(self._repository, caller, self._clock()) as store:
             user = await _found(store, reference)
+            audit.about(user.id)
             role = user.role if patch.role is None else patch.role
             disabled = user.disabled if patch.disabled is None else patch.disabled
             await store.update_user(user.id, role, disabled, hashed)
@@ -105,6 +107,7 @@ class Users:
         """
         async with change_by(self._repository, caller, self._clock()) as store:
             user = await _found(store, reference)
+            audit.about(user.id)
             await store.delete_user(user.id)
             await _check_an_admin_is_left(store, user)
             await store.announce([user.id])

@@ -1,19 +1,16 @@
 """The executor's RPCs: between messages and the domain, nothing else."""
 
 from collections.abc import AsyncIterator, Mapping
-from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
 from kiln.executor.v1 import executor_pb2 as pb
 from kiln.executor.v1 import executor_pb2_grpc
 
 from libs.common import request as current
 from libs.common.errors import FailedPrecondition, InvalidArgument
 from libs.common.ids import parse_uuid, uuid7
-from libs.common.messages import timestamp
+from libs.common.messages import moment_given, timestamp
 from libs.common.pages import page_of
 from services.executor.execution import Durability, Execution
 from services.executor.executions import Executions, Request
@@ -69,8 +66,8 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServicer):
             _word(pb.Execution.Status, request.status, "status"),
             _word(pb.ExecutionError.Type, request.error_type, "error_type"),
             _version(request),
-            _moment(request, "started_after"),
-            _moment(request, "started_before"),
+            moment_given(request, "started_after"),
+            moment_given(request, "started_before"),
         )
         page = page_of(request.page_size, request.page_token, "executions", request.id, wanted)
         found = await self._executions.list(request.id, page, wanted)
@@ -160,13 +157,3 @@ def _word(kind: Any, number: int, field: str) -> str | None:
         return str(kind.Name(number)) if number else None
     except ValueError:
         raise InvalidArgument.of(field, f"has no value {number}") from None
-
-
-def _moment(message: Message, field: str) -> datetime | None:
-    if not message.HasField(field):
-        return None
-    stamp: Timestamp = getattr(message, field)
-    try:
-        return stamp.ToDatetime(UTC)
-    except ValueError:
-        raise InvalidArgument.of(field, "is no time between the years 1 and 9999") from None

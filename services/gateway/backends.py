@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from libs.common import channel, request, status
 from libs.common.access.service_tokens import ServiceTokens
-from libs.common.carrier import MAX_CARRIED_BYTES, Answer, Carrier, Metadata
+from libs.common.carrier import MAX_CARRIED_ALONE_BYTES, MAX_CARRIED_BYTES, Answer, Carrier, Metadata
 from libs.common.errors import ResourceExhausted, Unavailable
 from libs.common.ids import uuid7
 from libs.common.policy import policy_of
@@ -122,12 +122,14 @@ class Backend:
         return policy_of(method).idempotent and attempt < _ATTEMPTS_IF_BEGUN and self._budget.spend()
 
     async def _call(self, method: str, message: bytes, *, seconds: float, metadata: Metadata) -> Answer:
-        if len(message) <= MAX_CARRIED_BYTES:
-            return await self._carrier.call(method, message, seconds=seconds, metadata=metadata)
-        if self.name == _ALWAYS_CARRIED:
+        if len(message) > MAX_CARRIED_BYTES and self.name == _ALWAYS_CARRIED:
             raise ResourceExhausted(
                 f"the {self.name} service takes requests of at most {MAX_CARRIED_BYTES} bytes", reason="REQUEST_TOO_LARGE"
             )
+        # What a service is told of where a caller is, it believes of carried calls alone.
+        is_told_from_where = policy_of(method).audited and len(message) <= MAX_CARRIED_ALONE_BYTES
+        if len(message) <= MAX_CARRIED_BYTES or is_told_from_where:
+            return await self._carrier.call(method, message, seconds=seconds, metadata=metadata)
         call = self._callable(method)(message, timeout=seconds, metadata=metadata)
         return Answer(await call, tuple(await call.initial_metadata()), tuple(await call.trailing_metadata()))
 

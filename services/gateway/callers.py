@@ -129,7 +129,7 @@ class Callers:
 
 def _metadata(method: str, caller: Caller, authorization: str) -> Metadata:
     metadata = [(AUTHORIZATION, authorization)] if authorization else []
-    if method.startswith(_AUTH):
+    if method.startswith(_AUTH) or policy_of(method).audited:
         # Where it is written down. Others need not carry it with every call.
         metadata += [(request.CALLER_ADDRESS_HEADER, caller.address), (request.CALLER_AGENT_HEADER, _ascii(caller.agent))]
     return metadata

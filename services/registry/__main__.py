@@ -7,9 +7,10 @@ from kiln.registry.v1 import environments_pb2_grpc
 from kiln.registry.v1 import registry_pb2_grpc as grpc
 
 from libs.common.access.principal import caller
+from libs.common.audit_queue import QueuedAuditLog
 from libs.common.migrate import install_queues, migrate
 from libs.common.postgres import Listener, open_database
-from libs.common.queue import COMPILATION_JOBS, COMPILATION_RESULTS, Queue, wakeups
+from libs.common.queue import AUDIT_EVENTS, COMPILATION_JOBS, COMPILATION_RESULTS, Queue, wakeups
 from libs.common.sealing import Sealer, read_keys
 from libs.common.server import Service, forever, run
 from libs.common.settings import InvalidSettings, load
@@ -35,7 +36,7 @@ async def main() -> None:
         url = settings.database_url.get_secret_value()
         database = await service.open(open_database(url, name="registry"))
         await migrate(database, "registry", Path(__file__).with_name("migrations"))
-        await install_queues(database, COMPILATION_JOBS, COMPILATION_RESULTS)
+        await install_queues(database, COMPILATION_JOBS, COMPILATION_RESULTS, AUDIT_EVENTS)
 
         repository = FunctionRepository(database)
         code_policy = CodePolicy(settings.registry_max_source_bytes, settings.registry_max_wasm_bytes)
@@ -66,6 +67,7 @@ async def main() -> None:
                 RegistryInternalServicer(Resolver(functions, repository, environment_repository), watch, vault),
             ),
             services=["kiln.registry.v1.Registry", "kiln.registry.v1.Environments", "kiln.registry.v1.RegistryInternal"],
+            audit_log=QueuedAuditLog(database),
         )
 
 

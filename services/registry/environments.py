@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Final, Protocol
 from uuid import UUID
 
+from libs.common import audit
 from libs.common.access.principal import Principal, can_access
 from libs.common.errors import AlreadyExists, FailedPrecondition, InvalidArgument
 from libs.common.ids import parse_uuid, uuid7
@@ -184,6 +185,7 @@ class Environments:
         """
         async with self._repository.transaction() as store:
             environment = self._found(await store.lock_environment(_reference(reference)), reference)
+            audit.about(environment.id)
             if readers := await store.list_readers(environment.id, _NAMED + 1):
                 raise _in_use(environment, readers)
             revision = await store.delete_environment(environment.id)

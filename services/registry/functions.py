@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Final, Protocol
 from uuid import UUID
 
+from libs.common import audit
 from libs.common.access.functions import can_access_function, unknown_function
 from libs.common.access.principal import Principal, can_access
 from libs.common.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
@@ -241,6 +242,7 @@ class Functions:
         """
         async with self._repository.transaction() as store:
             function = self._found(await store.lock_function(_reference(reference)), reference)
+            audit.about(function.id)
             await self._supersede_waiting_builds(store, function.id)
             revision = await store.delete_function(function.id)
             await store.announce(function.id)

@@ -283,6 +283,23 @@ def test_a_lost_key_is_replaced_by_make_admin_key_while_it_runs(own: Platform) -
     assert (own.home / "admin.key").stat().st_mode & 0o777 == 0o600
 
 
+def test_an_administrator_finds_who_did_what_to_a_function(own: Platform) -> None:
+    eve = user(own, "eve")
+    function = made(own, "/functions", name="audited", language="assemblyscript", source=ECHO)
+    with client(own, key_of(own, "eve")) as hers:
+        assert hers.delete("/functions/audited").status_code == 403
+    assert own.http.delete("/functions/audited").status_code == 204
+
+    def told(**filters: str) -> list[tuple[str, str, str]]:
+        answer = own.http.get("/audit-events", params={"entityKind": "function", **filters})
+        assert answer.status_code == 200, answer.text
+        return [(one["action"], one["outcome"], one["address"]) for one in reversed(answer.json()["auditEvents"])]
+
+    expected = [("CreateFunction", "OK", "127.0.0.1"), ("DeleteFunction", "OK", "127.0.0.1")]
+    within(SECONDS, lambda: told(entityId=function["id"]) == expected)
+    assert told(actor=eve["id"]) == told(actor="eve", action="DeleteFunction") == [("DeleteFunction", "PERMISSION_DENIED", "127.0.0.1")]
+
+
 def test_no_secret_of_any_kind_is_in_a_log(own: Platform) -> None:
     secrets = [own.key, PASSWORD, *((own.home / name).read_text() for name in ("service.secret", "sealing.key", "postgres.password"))]
 

@@ -41,6 +41,7 @@ def test_grpcurl_lists_every_public_service_and_no_internal_one(platform: Platfo
     assert listed.stdout.split() == [
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
+        "kiln.auth.v1.Audit",
         "kiln.auth.v1.Auth",
         "kiln.compiler.v1.Compiler",
         "kiln.executor.v1.Executor",

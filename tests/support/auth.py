@@ -14,12 +14,13 @@ from libs.common.ids import uuid7
 from libs.common.postgres import Database
 from libs.common.sealing import Sealer
 from services.auth.api_keys import ApiKeys, Issued, NewApiKey
+from services.auth.audit_events import AuditEvents
 from services.auth.exchange import Exchange
 from services.auth.groups import Groups
 from services.auth.names import Reference
 from services.auth.passwords import Passwords
 from services.auth.records import User
-from services.auth.repository import AuthRepository, TryRepository
+from services.auth.repository import AuditRepository, AuthRepository, TryRepository
 from services.auth.sessions import Begun, Lifetime, Origin, Sessions
 from services.auth.signing_keys import SigningKeys
 from services.auth.sweeper import Sweeper
@@ -75,7 +76,8 @@ class AuthWorld:
         self.sessions = Sessions(self.repository, self.passwords, self.throttle, self.lifetime, self.clock)
         self.api_keys = ApiKeys(self.repository, self.clock)
         self.exchange = Exchange(self.repository, self.signing_keys, self.clock, self.lifetime.idle)
-        self.sweeper = Sweeper(self.repository, self.signing_keys, self.clock)
+        self.audit_events = AuditEvents(AuditRepository(database))
+        self.sweeper = Sweeper(self.repository, self.signing_keys, self.audit_events, timedelta(days=365), self.clock)
         self.root = Principal("", "", Role.ADMIN)
 
     async def set_up(self) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, Never
@@ -39,11 +39,12 @@ Answering = Callable[[Any, grpc.ServicerContext], Any]
 
 @dataclass(frozen=True)
 class Call:
-    """A call that arrived: the RPC's name, its message (None for a stream of them), and its metadata."""
+    """A call that arrived: the RPC's name, its message (None for a stream of them), its metadata, and whether it came among others."""
 
     name: str
     message: Any
     metadata: dict[str, str | bytes]
+    is_carried: bool = field(default=False, compare=False)
 
 
 class Services(grpc.GenericRpcHandler):
@@ -77,7 +78,7 @@ class Services(grpc.GenericRpcHandler):
             return grpc.stream_stream_rpc_method_handler(self._carry, carrier_pb2.CarryRequest.FromString, _written)
         return self._handler(handler_call_details.method, _by_name(handler_call_details.invocation_metadata))
 
-    def _handler(self, name: str, metadata: dict[str, str | bytes]) -> Any:
+    def _handler(self, name: str, metadata: dict[str, str | bytes], *, is_carried: bool = False) -> Any:
         method = _METHODS.get(name)
         if method is None or method.name not in self._answers:
             return None
@@ -85,7 +86,7 @@ class Services(grpc.GenericRpcHandler):
 
         def asked(given: Any) -> Any:
             question = map(read, given) if method.client_streaming else read(given)
-            self.calls.append(Call(method.name, None if method.client_streaming else question, metadata))
+            self.calls.append(Call(method.name, None if method.client_streaming else question, metadata, is_carried))
             return question
 
         def handle(given: Any, context: grpc.ServicerContext) -> bytes:
@@ -108,7 +109,7 @@ class Services(grpc.GenericRpcHandler):
         calls: dict[int, _CarriedContext] = {}
 
         def make(call: carrier_pb2.Call, of_call: "_CarriedContext") -> None:
-            handler = self._handler(call.method, of_call.metadata)
+            handler = self._handler(call.method, of_call.metadata, is_carried=True)
             if handler is None:
                 of_call.answer.code, of_call.answer.details = 12, "Method not found!"
             else:

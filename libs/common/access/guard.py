@@ -53,6 +53,17 @@ class Guard(Protocol):
             Unavailable: it cannot be known now.
         """
 
+    async def who(self, authorization: str, address: str) -> Principal:
+        """Who made a call that was refused with `PermissionDenied`, which only somebody who is known is.
+
+        Args:
+            authorization: As it was given to `admit`.
+            address: Where the caller is.
+
+        Raises:
+            Unauthenticated, Unavailable: it is not known any more.
+        """
+
     def is_stale(self, token: AccessToken) -> bool:
         """Whether who makes a call that stays open must not any more."""
 
@@ -67,6 +78,10 @@ class OpenGuard:
     async def admit(self, policy: Policy, authorization: str, address: str) -> AccessToken | None:  # noqa: ARG002
         """The same; nothing is left to ask."""
         return self.recall(policy, authorization)
+
+    async def who(self, authorization: str, address: str) -> Principal:  # noqa: ARG002
+        """Anyone."""
+        return _ANYONE.principal
 
     def is_stale(self, token: AccessToken) -> bool:  # noqa: ARG002
         """Never."""
@@ -125,6 +140,11 @@ class TokenGuard:
         token = await self._authenticate(authorization, address)
         _authorize(policy, token.principal)
         return token
+
+    async def who(self, authorization: str, address: str) -> Principal:
+        """See `Guard`."""
+        token = self._seen.get(authorization) or await self._authenticate(authorization, address)
+        return token.principal
 
     def is_stale(self, token: AccessToken) -> bool:
         """See `Guard`."""

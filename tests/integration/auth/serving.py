@@ -16,6 +16,7 @@ from libs.common.access.exchange import Exchange
 from libs.common.access.guard import TokenGuard
 from libs.common.access.service_tokens import ServiceTokens
 from libs.common.access.watch import TokenState, TokenWatch
+from libs.common.audit_queue import QueuedAuditLog
 from libs.common.carrier import Carrier
 from libs.common.channel import open_channel
 from libs.common.interceptors import ServerInterceptor
@@ -23,7 +24,7 @@ from libs.common.postgres import Listener
 from libs.common.server import forever, start_server
 from libs.local.ports import free_ports
 from services.auth.repository import CHANGES_CHANNEL
-from services.auth.servicer import AuthInternalServicer, AuthServicer
+from services.auth.servicer import AuditServicer, AuthInternalServicer, AuthServicer
 from services.auth.watch import Watch
 from tests.support.auth import AuthWorld
 from tests.support.waiting import until
@@ -37,12 +38,14 @@ class Serving:
 
     Attributes:
         auth: Public RPCs, for anyone.
+        audit: The audit log.
         internal: Those for services, for one.
         carrier: Calls that a gateway passes on.
     """
 
     world: AuthWorld
     auth: Any
+    audit: Any
     internal: Any
     carrier: Carrier
 
@@ -61,6 +64,7 @@ def by(credential: str) -> dict[str, Any]:
 @asynccontextmanager
 async def serving(world: AuthWorld, url: str) -> AsyncIterator[Serving]:
     """A server while the block runs."""
+    log = QueuedAuditLog(world.database)
     watch = Watch(world.repository, Listener(url, CHANGES_CHANNEL))
     public = AuthServicer(world.users, world.groups, world.sessions, world.api_keys, world.repository)
     internal = AuthInternalServicer(world.exchange, watch)
@@ -72,10 +76,11 @@ async def serving(world: AuthWorld, url: str) -> AsyncIterator[Serving]:
             address,
             [
                 partial(auth_pb2_grpc.add_AuthServicer_to_server, public),
+                partial(auth_pb2_grpc.add_AuditServicer_to_server, AuditServicer(world.audit_events)),
                 partial(auth_pb2_grpc.add_AuthInternalServicer_to_server, internal),
             ],
-            services=["kiln.auth.v1.Auth", "kiln.auth.v1.AuthInternal"],
-            around=ServerInterceptor(guard, max_concurrent=100),
+            services=["kiln.auth.v1.Auth", "kiln.auth.v1.Audit", "kiln.auth.v1.AuthInternal"],
+            around=ServerInterceptor(guard, max_concurrent=100, audit_log=log),
         )
         tasks = [
             asyncio.create_task(forever("listen", watch.listen, pause_seconds=0.1)),
@@ -85,7 +90,7 @@ async def serving(world: AuthWorld, url: str) -> AsyncIterator[Serving]:
         carrier = Carrier(own, services)
         try:
             await until(lambda: state.silent_seconds is not None)
-            yield Serving(world, auth_pb2_grpc.AuthStub(channel), stub, carrier)
+            yield Serving(world, auth_pb2_grpc.AuthStub(channel), auth_pb2_grpc.AuditStub(channel), stub, carrier)
         finally:
             await carrier.close()
             for task in tasks:

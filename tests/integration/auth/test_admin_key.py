@@ -12,8 +12,10 @@ import pytest
 from libs.common.access.credentials import Kind, new_credential, parse_credential
 from libs.common.access.principal import Role
 from libs.common.errors import Unauthenticated
+from libs.common.pages import page_of
 from libs.common.postgres import Database, open_database
 from services.auth.admin_key import write_admin_key
+from services.auth.records import AuditFilter
 from services.auth.users import UserPatch
 from tests.integration.auth.refusals import reason
 from tests.support.auth import AuthWorld, caller_of
@@ -51,9 +53,13 @@ async def test_the_command_makes_all_that_is_missing_and_says_where_the_key_is(p
         world = AuthWorld(database)
         await world.signing_keys.look_after()
         token = await world.token(text.strip())
+        audited = await world.audit_events.list(page_of(0, ""), AuditFilter())
         world.passwords.close()
     assert (token["name"], token["role"]) == ("admin", "ADMIN")
     assert "verbs" not in token
+    assert [(one.action, one.actor_name, one.entity_id, one.user, one.outcome) for one in audited.items] == [
+        ("admin_key", "admin_key", token["api_key"], token["sub"], "OK")
+    ]
 
 
 async def test_a_command_that_cannot_do_it_says_why(tmp_path: Path) -> None:

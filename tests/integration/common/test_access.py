@@ -15,7 +15,7 @@ from kiln.carrier.v1 import carrier_pb2, carrier_pb2_grpc
 from kiln.executor.v1 import executor_pb2, executor_pb2_grpc
 from kiln.registry.v1 import registry_pb2, registry_pb2_grpc
 
-from libs.common import status
+from libs.common import audit, status
 from libs.common.access.access_tokens import AccessToken
 from libs.common.access.exchange import Exchange
 from libs.common.access.guard import TokenGuard
@@ -29,6 +29,7 @@ from libs.common.interceptors import ServerInterceptor, address_of
 from libs.common.server import forever, start_server
 from libs.local.ports import free_ports
 from tests.support.access import SERVICE_SECRET, PlayedAuth, Signer, playing_auth
+from tests.support.audit import KeptAuditLog
 from tests.support.callers import ADMIN, dev
 from tests.support.waiting import until
 
@@ -78,6 +79,7 @@ class Auth(AuthServicer):  # type: ignore[misc]
     """Answers with where the caller is."""
 
     async def Login(self, request: Any, context: Any) -> auth_pb2.LoginResponse:  # noqa: N802
+        await audit.begin(None, "")
         return auth_pb2.LoginResponse(session_token=address_of(context))
 
 
@@ -159,7 +161,9 @@ async def serving(auth: tuple[str, PlayedAuth], grace_seconds: float = 30) -> As
                 lambda server: auth_pb2_grpc.add_AuthServicer_to_server(Auth(), server),
             ],
             services=["kiln.registry.v1.Registry"],
-            around=ServerInterceptor(TokenGuard(Exchange(stub, state), tokens, grace_seconds=grace_seconds), max_concurrent=50),
+            around=ServerInterceptor(
+                TokenGuard(Exchange(stub, state), tokens, grace_seconds=grace_seconds), max_concurrent=50, audit_log=KeptAuditLog()
+            ),
         )
         try:
             yield Server(played, state, channel)

@@ -19,14 +19,17 @@ from libs.common.errors import InvalidArgument
 from libs.common.interceptors import ServerInterceptor
 from libs.common.server import Server, start_server
 from libs.local.ports import free_ports
+from tests.support.audit import KeptAuditLog
 from tests.support.waiting import until
 
 GET = "/kiln.registry.v1.Registry/GetFunction"
+# One such answer fits into a message, as the client here takes them, and two do not.
+LARGE = 3 << 20
 RegistryServicer: Any = registry_pb2_grpc.RegistryServicer
 
 
 class Registry(RegistryServicer):  # type: ignore[misc]
-    """Answers `GetFunction` with the id that it is asked for; those that begin with `slow` not before they may."""
+    """Answers `GetFunction` with the id that it is asked for, with much for `large`; those that begin with `slow` not before they may."""
 
     def __init__(self) -> None:
         self.may_answer = asyncio.Event()
@@ -43,7 +46,7 @@ class Registry(RegistryServicer):  # type: ignore[misc]
             except asyncio.CancelledError:
                 self.cancelled.append(request.id)
                 raise
-        return registry_pb2.Function(id=request.id)
+        return registry_pb2.Function(id=request.id, source="x" * LARGE if "large" in request.id else None)
 
 
 @dataclass
@@ -76,7 +79,7 @@ async def carried() -> AsyncIterator[Carried]:
         address,
         [lambda server: registry_pb2_grpc.add_RegistryServicer_to_server(registry, server)],
         services=[],
-        around=ServerInterceptor(OpenGuard(), max_concurrent=4),
+        around=ServerInterceptor(OpenGuard(), max_concurrent=4, audit_log=KeptAuditLog()),
     )
     async with grpc.aio.insecure_channel(address) as channel:
         carrier = Carrier(channel, None)
@@ -111,6 +114,16 @@ async def test_a_slow_call_keeps_no_other_waiting(carried: Carried) -> None:
     assert not slow.done()
     carried.registry.may_answer.set()
     assert await slow == "slow"
+
+
+async def test_answers_that_are_too_large_together_travel_one_by_one(carried: Carried) -> None:
+    names = [f"slow-large-{number}" for number in range(4)]
+    calls = [asyncio.create_task(carried.get(name)) for name in names]
+    await until(lambda: len(carried.registry.began) == len(names))
+
+    carried.registry.may_answer.set()
+
+    assert await asyncio.gather(*calls) == names
 
 
 async def test_calls_that_come_together_travel_together(carried: Carried, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from libs.common.migrate import BrokenMigrations, install_queues, migrate
 from libs.common.postgres import Database, open_database
-from libs.common.queue import COMPILATION_JOBS, COMPILATION_RESULTS, Queue
+from libs.common.queue import AUDIT_EVENTS, COMPILATION_JOBS, COMPILATION_RESULTS, Queue
 from tests.support.databases import MIGRATIONS, install
 from tests.support.postgres import TestPostgres
 from tests.support.waiting import until
@@ -167,7 +167,7 @@ async def test_services_that_start_at_once_on_an_empty_database_wait_for_each_ot
     for service, folder in MIGRATIONS.items():
         assert [name for name, _ in await applied(empty, service)] == sorted(path.name for path in folder.glob("*.sql"))
     queues = await empty.fetch("SELECT queue_name FROM pgmq.list_queues() ORDER BY queue_name")
-    assert [row["queue_name"] for row in queues] == [COMPILATION_JOBS, COMPILATION_RESULTS]
+    assert [row["queue_name"] for row in queues] == [AUDIT_EVENTS, COMPILATION_JOBS, COMPILATION_RESULTS]
 
 
 async def test_services_that_start_again_change_nothing(database: Database) -> None:

@@ -22,6 +22,7 @@ from libs.common.errors import InvalidArgument, ResourceExhausted
 from libs.common.interceptors import ServerInterceptor
 from libs.common.server import start_server
 from libs.local.ports import free_ports
+from tests.support.audit import KeptAuditLog
 from tests.support.floods import FLOODS, connected, send_flood
 
 NAME = "kiln.registry.v1.Registry"
@@ -77,7 +78,7 @@ async def server() -> AsyncIterator[Server]:
             lambda server: executor_pb2_grpc.add_ExecutorServicer_to_server(ExecutorServicer(), server),
         ],
         services=[NAME],
-        around=ServerInterceptor(OpenGuard(), max_concurrent=4),
+        around=ServerInterceptor(OpenGuard(), max_concurrent=4, audit_log=KeptAuditLog()),
     )
     async with grpc.aio.insecure_channel(address, options=[("grpc.max_send_message_length", -1)]) as channel:
         yield Server(address, registry, channel)

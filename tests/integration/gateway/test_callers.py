@@ -20,7 +20,7 @@ from libs.common.access.principal import Principal
 from libs.common.errors import InvalidArgument, Unauthenticated, Unavailable
 from tests.integration.gateway.conftest import Gateway, GuardedGateway
 from tests.support.access import SERVICE_SECRET
-from tests.support.callers import dev
+from tests.support.callers import ADMIN, dev
 from tests.support.services import Call, fail
 
 COOKIE: Final = "kiln_session"
@@ -439,6 +439,20 @@ def test_what_anyone_says_of_who_or_where_they_are_reaches_no_service(guarded: G
     for call in guarded.services.calls:
         assert not {"x-kiln-caller-address", "x-kiln-caller-agent"} & call.metadata.keys()
     assert "203.0.113.9" not in everything([*guarded.auth.services.calls, *guarded.services.calls])
+
+
+@pytest.mark.parametrize("size", [1, 1 << 20])
+def test_a_service_that_writes_a_call_down_is_told_where_its_caller_is(guarded: GuardedGateway, size: int) -> None:
+    guarded.services.on("UpdateFunction", found)
+    headers = {**bearer(guarded.auth.key(ADMIN)), **FORGED}
+
+    guarded.http.put("/functions/f", json={"source": "x" * size}, headers=headers)
+    with grpc.insecure_channel(guarded.grpc_address) as channel:
+        registry: Any = registry_pb2_grpc.RegistryStub(channel)
+        registry.UpdateFunction(registry_pb2.UpdateFunctionRequest(id="f", source="x" * size), metadata=tuple(headers.items()), timeout=10)
+
+    assert [call.metadata["x-kiln-caller-address"] for call in guarded.services.calls] == ["127.0.0.1"] * 2
+    assert [call.is_carried for call in guarded.services.calls] == [True] * 2
 
 
 @pytest.mark.parametrize("agent", ["é", "\u2028", "a\tb", "x" * 5000])

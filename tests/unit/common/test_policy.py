@@ -1,11 +1,13 @@
 """Every RPC says how long it may take, whether it may be sent again, and who may call it."""
 
 import asyncio
+import re
 from typing import Any, Final
 
 import grpc
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool
+from google.protobuf.descriptor import MethodDescriptor
 from kiln.options.v1 import options_pb2
 
 from libs.common.access.guard import OpenGuard
@@ -27,8 +29,12 @@ ADMINS: Final = {
     "/kiln.registry.v1.Registry/BuildVersion",
     *(f"/kiln.registry.v1.Environments/{verb}Environment" for verb in ("Create", "Update", "Delete")),
     *(f"/kiln.auth.v1.Auth/{verb}{thing}" for verb in ("Create", "Get", "Update", "Delete") for thing in ("User", "Group")),
+    "/kiln.auth.v1.Audit/ListAuditEvents",
     *(f"/kiln.auth.v1.Auth/{name}" for name in ("ListUsers", "ListGroups", "ListMembers", "AddMember", "RemoveMember")),
 }
+
+
+AUDITED: Final = [method for method in descriptors.public_methods() if policy_of(descriptors.wire_name(method)).audited]
 
 
 def declared(name: str) -> Any:
@@ -80,6 +86,49 @@ def test_a_key_for_some_functions_is_for_calls_about_functions_alone() -> None:
     assert {name.split("/")[1] for name in within} == {"kiln.registry.v1.Registry", "kiln.executor.v1.Executor"}
     # A new function is none of those that it is for.
     assert "/kiln.registry.v1.Registry/CreateFunction" not in within
+
+
+# The audit log
+
+
+@pytest.mark.parametrize("name", RPCS)
+def test_what_is_called_from_outside_and_changes_something_is_in_the_audit_log_and_nothing_else(name: str) -> None:
+    is_read = name.rpartition("/")[2].startswith(("Get", "List"))
+    changes = name in PUBLIC_RPCS and not is_read and policy_of(name).verb != "EXECUTE"
+
+    assert (policy_of(name).audited is not None) == changes
+
+
+def test_an_rpc_of_the_kind_manage_is_in_the_audit_log() -> None:
+    assert [name for name in RPCS if policy_of(name).verb == "MANAGE" and not policy_of(name).audited] == []
+
+
+@pytest.mark.parametrize("method", AUDITED, ids=descriptors.wire_name)
+def test_the_audit_log_finds_its_ids_where_they_are_said_to_be(method: MethodDescriptor) -> None:
+    audited = policy_of(descriptors.wire_name(method)).audited
+    assert audited
+    roots = {"request": method.input_type, "answer": method.output_type}
+
+    assert re.fullmatch("[a-z_]+", audited.entity)
+    assert audited.id
+    for path in (*audited.id, *audited.user):
+        root, *names = path.split(".")
+        if root == "caller":
+            assert names in (["id"], ["session"])
+            continue
+        message: Any = roots[root]
+        for name in names[:-1]:
+            message = message.fields_by_name[name].message_type
+        field = message.fields_by_name[names[-1]]
+        assert (field.type, field.is_repeated) == (field.TYPE_STRING, False)
+
+
+def test_an_action_of_the_audit_log_is_of_one_rpc() -> None:
+    assert len({method.name for method in AUDITED}) == len(AUDITED)
+
+
+def test_no_stream_is_in_the_audit_log() -> None:
+    assert not [method.full_name for method in AUDITED if method.client_streaming or method.server_streaming]
 
 
 # An RPC that says nothing

@@ -178,6 +178,16 @@ async def test_who_calls_is_told() -> None:
     assert nobody is None
 
 
+async def test_who_was_refused_can_be_named_whatever_it_presented() -> None:
+    world, ada = World(), dev(name="ada")
+    service = Principal("gateway", "gateway", Role.SERVICE)
+
+    for header, name in ((world.header(ada), "ada"), (world.key(ada), "ada"), (world.header(service), "gateway")):
+        await world.refusal(header, policy(Access.ADMIN), PermissionDenied)
+        assert (await world.guard.who(header, HERE)).name == name
+    assert (await OpenGuard().who("", HERE)).name == "anyone"
+
+
 # What is presented
 
 

@@ -1217,6 +1217,93 @@ class Auth:
             _registered_method=True)
 
 
+class AuditStub:
+    """Who did what to which entity, when, from where, and what came of it.
+
+    Written down is every call that changes something, and every one that a signed-in caller wanted to make and may not; what is read and what is
+    run is not. Nothing of what a call said is in it but ids and names of entities.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.ListAuditEvents = channel.unary_unary(
+                '/kiln.auth.v1.Audit/ListAuditEvents',
+                request_serializer=kiln_dot_auth_dot_v1_dot_auth__pb2.ListAuditEventsRequest.SerializeToString,
+                response_deserializer=kiln_dot_auth_dot_v1_dot_auth__pb2.ListAuditEventsResponse.FromString,
+                _registered_method=True)
+
+
+class AuditServicer:
+    """Who did what to which entity, when, from where, and what came of it.
+
+    Written down is every call that changes something, and every one that a signed-in caller wanted to make and may not; what is read and what is
+    run is not. Nothing of what a call said is in it but ids and names of entities.
+    """
+
+    def ListAuditEvents(self, request, context):
+        """Lists events, newest first. An event is there some moments after its call began.
+
+        Errors: `INVALID_ARGUMENT` (a filter, or paging).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_AuditServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'ListAuditEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAuditEvents,
+                    request_deserializer=kiln_dot_auth_dot_v1_dot_auth__pb2.ListAuditEventsRequest.FromString,
+                    response_serializer=kiln_dot_auth_dot_v1_dot_auth__pb2.ListAuditEventsResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'kiln.auth.v1.Audit', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('kiln.auth.v1.Audit', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Audit:
+    """Who did what to which entity, when, from where, and what came of it.
+
+    Written down is every call that changes something, and every one that a signed-in caller wanted to make and may not; what is read and what is
+    run is not. Nothing of what a call said is in it but ids and names of entities.
+    """
+
+    @staticmethod
+    def ListAuditEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kiln.auth.v1.Audit/ListAuditEvents',
+            kiln_dot_auth_dot_v1_dot_auth__pb2.ListAuditEventsRequest.SerializeToString,
+            kiln_dot_auth_dot_v1_dot_auth__pb2.ListAuditEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
 class AuthInternalStub:
     """What only Kiln's services ask.
     """

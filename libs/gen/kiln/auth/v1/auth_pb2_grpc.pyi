@@ -580,6 +580,58 @@ class AuthServicer(metaclass=_abc_1.ABCMeta):
 
 def add_AuthServicer_to_server(servicer: AuthServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
+class AuditStub:
+    """Who did what to which entity, when, from where, and what came of it.
+
+    Written down is every call that changes something, and every one that a signed-in caller wanted to make and may not; what is read and what is
+    run is not. Nothing of what a call said is in it but ids and names of entities.
+    """
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> AuditAsyncStub: ...
+    ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ListAuditEventsRequest, _auth_pb2.ListAuditEventsResponse]
+    """Lists events, newest first. An event is there some moments after its call began.
+
+    Errors: `INVALID_ARGUMENT` (a filter, or paging).
+    """
+
+@_typing.type_check_only
+class AuditAsyncStub(AuditStub):
+    """Who did what to which entity, when, from where, and what came of it.
+
+    Written down is every call that changes something, and every one that a signed-in caller wanted to make and may not; what is read and what is
+    run is not. Nothing of what a call said is in it but ids and names of entities.
+    """
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    ListAuditEvents: _aio.UnaryUnaryMultiCallable[_auth_pb2.ListAuditEventsRequest, _auth_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
+    """Lists events, newest first. An event is there some moments after its call began.
+
+    Errors: `INVALID_ARGUMENT` (a filter, or paging).
+    """
+
+class AuditServicer(metaclass=_abc_1.ABCMeta):
+    """Who did what to which entity, when, from where, and what came of it.
+
+    Written down is every call that changes something, and every one that a signed-in caller wanted to make and may not; what is read and what is
+    run is not. Nothing of what a call said is in it but ids and names of entities.
+    """
+
+    @_abc_1.abstractmethod
+    def ListAuditEvents(
+        self,
+        request: _auth_pb2.ListAuditEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.ListAuditEventsResponse, _abc.Awaitable[_auth_pb2.ListAuditEventsResponse]]:
+        """Lists events, newest first. An event is there some moments after its call began.
+
+        Errors: `INVALID_ARGUMENT` (a filter, or paging).
+        """
+
+def add_AuditServicer_to_server(servicer: AuditServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
 class AuthInternalStub:
     """What only Kiln's services ask."""
 

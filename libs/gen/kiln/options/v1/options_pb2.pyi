@@ -1,7 +1,9 @@
 from google.protobuf import descriptor_pb2 as _descriptor_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
@@ -43,15 +45,27 @@ REST_HEADER_FIELD_NUMBER: _ClassVar[int]
 rest_header: _descriptor.FieldDescriptor
 
 class Policy(_message.Message):
-    __slots__ = ("deadline_seconds", "idempotent", "access", "verb", "within_functions")
+    __slots__ = ("deadline_seconds", "idempotent", "access", "verb", "within_functions", "audit")
     DEADLINE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENT_FIELD_NUMBER: _ClassVar[int]
     ACCESS_FIELD_NUMBER: _ClassVar[int]
     VERB_FIELD_NUMBER: _ClassVar[int]
     WITHIN_FUNCTIONS_FIELD_NUMBER: _ClassVar[int]
+    AUDIT_FIELD_NUMBER: _ClassVar[int]
     deadline_seconds: float
     idempotent: bool
     access: Access
     verb: Verb
     within_functions: bool
-    def __init__(self, deadline_seconds: _Optional[float] = ..., idempotent: _Optional[bool] = ..., access: _Optional[_Union[Access, str]] = ..., verb: _Optional[_Union[Verb, str]] = ..., within_functions: _Optional[bool] = ...) -> None: ...
+    audit: Audit
+    def __init__(self, deadline_seconds: _Optional[float] = ..., idempotent: _Optional[bool] = ..., access: _Optional[_Union[Access, str]] = ..., verb: _Optional[_Union[Verb, str]] = ..., within_functions: _Optional[bool] = ..., audit: _Optional[_Union[Audit, _Mapping]] = ...) -> None: ...
+
+class Audit(_message.Message):
+    __slots__ = ("entity", "id", "user")
+    ENTITY_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
+    entity: str
+    id: _containers.RepeatedScalarFieldContainer[str]
+    user: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, entity: _Optional[str] = ..., id: _Optional[_Iterable[str]] = ..., user: _Optional[_Iterable[str]] = ...) -> None: ...
