@@ -222,6 +222,7 @@ TABLE: Final[Mapping[str, Mapping[str, str]]] = {
         "absent": "UUUU NNN ND D",
         "malformed": "UUUU NNN ND D",
     },
+    "kiln.auth.v1.Audit/ListAuditEvents": {"-": "UUUU DDD +D D"},
     # What services ask each other: not to be had by REST or at the front door, and there for nobody else
     # The credential that is asked about is none.
     "kiln.auth.v1.AuthInternal/ExchangeCredential": {"-": "UUUU DDD DD U"},
