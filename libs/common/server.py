@@ -188,7 +188,7 @@ class Service(Process):
 def _service_tokens(name: str, settings: ProcessSettings, addresses: Sequence[str]) -> ServiceTokens | None:
     if settings.auth == "off":
         logger().warning("auth_off", meaning="everyone who reaches this process may do everything")
-        if open_to_others := [address for address in addresses if not _is_loopback(address)]:
+        if open_to_others := [address for address in addresses if not is_loopback(address)]:
             raise InvalidSettings(f"KILN_AUTH=off is for loopback addresses alone, and this process is to listen on {open_to_others[0]}")
         return None
     secret = settings.service_secret
@@ -197,7 +197,8 @@ def _service_tokens(name: str, settings: ProcessSettings, addresses: Sequence[st
     return ServiceTokens(secret.get_secret_value(), name)
 
 
-def _is_loopback(address: str) -> bool:
+def is_loopback(address: str) -> bool:
+    """Whether `host:port` is of this machine alone."""
     host = address.rpartition(":")[0].strip("[]")
     try:
         return ip_address(host).is_loopback

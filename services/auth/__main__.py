@@ -16,7 +16,10 @@ from services.auth.api_keys import ApiKeys
 from services.auth.changes import utc_now
 from services.auth.exchange import Exchange
 from services.auth.groups import Groups
+from services.auth.identities import Identities
+from services.auth.oidc_logins import OidcLogins
 from services.auth.passwords import Passwords
+from services.auth.provider_client import ProviderClient
 from services.auth.repository import CHANGES_CHANNEL, AuthRepository, TryRepository
 from services.auth.servicer import AuthInternalServicer, AuthServicer
 from services.auth.sessions import Lifetime, Sessions
@@ -46,6 +49,9 @@ async def main() -> None:
             sessions = Sessions(repository, passwords, Throttle(TryRepository(database), utc_now), lifetime, utc_now)
             api_keys = ApiKeys(repository, utc_now)
             exchange = Exchange(repository, signing_keys, utc_now, lifetime.idle)
+            clients = [await service.open(ProviderClient(one)) for one in settings.providers]
+            identities = Identities(repository)
+            logins = OidcLogins(clients, settings.auth_public_url, repository, identities, sessions, sealer, utc_now)
             watch = Watch(repository, Listener(url, CHANGES_CHANNEL))
             sweeper = Sweeper(repository, signing_keys, utc_now)
 
@@ -53,7 +59,7 @@ async def main() -> None:
             service.background(forever("watch", watch.tell, pause_seconds=0))
             service.background(forever("sweep", sweeper.sweep, pause_seconds=settings.auth_sweep_seconds))
             await service.serve(
-                partial(grpc.add_AuthServicer_to_server, AuthServicer(users, groups, sessions, api_keys, repository)),
+                partial(grpc.add_AuthServicer_to_server, AuthServicer(users, groups, sessions, logins, api_keys, repository)),
                 partial(grpc.add_AuthInternalServicer_to_server, AuthInternalServicer(exchange, watch)),
                 services=["kiln.auth.v1.Auth", "kiln.auth.v1.AuthInternal"],
             )

@@ -10,7 +10,11 @@ from libs.common.access.principal import Role
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A user, with the ids of the groups that it is in."""
+    """A user, with the ids of the groups that it is in.
+
+    Attributes:
+        issuer: Of the identity provider that knows it; empty for none.
+    """
 
     id: UUID
     name: str
@@ -18,6 +22,7 @@ class User:
     disabled: bool
     groups: Sequence[UUID]
     has_password: bool
+    issuer: str
     created_at: datetime
     updated_at: datetime
 

@@ -91,7 +91,7 @@ def caller_of(method: str, headers: Mapping[str, str], address: str) -> Caller:
     authorization = headers.get(AUTHORIZATION, "")
     # What a browser is never made to send by a page of another site: it asks Kiln first, which does not allow it.
     if not presented(authorization):
-        token = _session_token(headers.get("cookie", ""))
+        token = cookie_of(headers, COOKIE)
         # Also one without a session may do harm: it would sign the browser in as somebody else.
         if method not in _SAFE and not _is_of_this_site(headers, unless_told=not token):
             raise PermissionDenied("a page of another site cannot make this call", reason="CROSS_SITE")
@@ -100,9 +100,20 @@ def caller_of(method: str, headers: Mapping[str, str], address: str) -> Caller:
     return Caller(authorization, address, headers.get("user-agent", ""))
 
 
+def cookie_of(headers: Mapping[str, str], wanted: str) -> str:
+    """The value of a cookie, whatever others there are: programs at other ports of the same machine set theirs for this one too."""
+    pairs = (pair.strip().partition("=") for pair in headers.get("cookie", "").split(";"))
+    return next((value for name, _, value in pairs if name == wanted), "")
+
+
 def session_cookie(token: str) -> str:
     """The header that gives a browser its session."""
     return f"{COOKIE}={token}; Path=/; HttpOnly; SameSite=Lax"
+
+
+def other_cookie(name: str, path: str, seconds: int, value: str) -> str:
+    """The header that gives a browser another cookie, or takes it back where there is no value."""
+    return f"{name}={value}; Path={path}; HttpOnly; SameSite=Lax; Max-Age={seconds if value else 0}"
 
 
 def no_cookie() -> str:
@@ -127,12 +138,6 @@ def _refuse_unsendable(authorization: str) -> None:
     """Refuses what is no credential and cannot be metadata, which gRPC would tell in words of its own."""
     if len(authorization) > MAX_BYTES or not (authorization.isascii() and authorization.isprintable()):
         raise Unauthenticated("authorization: must be `Bearer` and a credential", reason="BAD_CREDENTIALS")
-
-
-def _session_token(header: str) -> str:
-    """The session's cookie, whatever others there are: programs at other ports of the same machine set theirs for this one too."""
-    pairs = (pair.strip().partition("=") for pair in header.split(";"))
-    return next((value for name, _, value in pairs if name == COOKIE), "")
 
 
 def _is_of_this_site(headers: Mapping[str, str], *, unless_told: bool) -> bool:

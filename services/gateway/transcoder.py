@@ -15,9 +15,9 @@ from libs.common.policy import policy_of
 from libs.common.request import request_id
 from services.gateway import descriptors, problems, reading, surface, writing
 from services.gateway.backends import Backend, Backends, onward_metadata
-from services.gateway.callers import Callers, caller_of, no_cookie, session_cookie
+from services.gateway.callers import Callers, caller_of, cookie_of, no_cookie, other_cookie, session_cookie
 from services.gateway.descriptors import HttpRule
-from services.gateway.exchange import JSON, Answer, Request
+from services.gateway.exchange import JSON, Answer, Header, Request
 from services.gateway.routes import variable_of
 
 _EMPTY: Final = "google.protobuf.Empty"
@@ -42,6 +42,13 @@ class RpcEndpoint:
         self._status = success_status(method)
         self._cookie = surface.cookie(method.output_type)
         self._clears_cookie = surface.clears_cookie(method)
+        self._other_cookies = surface.other_cookies(method.output_type)
+        self._location = surface.location(method.output_type)
+
+    @property
+    def redirects(self) -> bool:
+        """Whether browsers go there by links, and on from there."""
+        return bool(self._location)
 
     async def __call__(self, request: Request) -> Answer:
         """Calls the RPC for a request.
@@ -63,10 +70,16 @@ class RpcEndpoint:
         if self._status == 204:
             return Answer(204, headers=[("Set-Cookie", no_cookie())] if self._clears_cookie else [])
         output = self._output.FromString(answer.message)
-        headers = writing.header_values(output)
-        if self._cookie:
-            headers.append(("Set-Cookie", session_cookie(getattr(output, self._cookie))))
+        headers = [*writing.header_values(output), *self._cookies(output)]
+        if self._location:
+            return Answer(self._status, headers=[("Location", getattr(output, self._location)), ("Cache-Control", "no-store"), *headers])
         return Answer(self._status, writing.to_json(output), JSON, headers)
+
+    def _cookies(self, output: Message) -> Iterator[Header]:
+        if self._cookie:
+            yield "Set-Cookie", session_cookie(getattr(output, self._cookie))
+        for field, cookie in self._other_cookies:
+            yield "Set-Cookie", other_cookie(cookie.name, cookie.path, cookie.seconds, getattr(output, field))
 
     def _in_rest_words(self, error: grpc.aio.AioRpcError) -> KilnError:
         return problems.in_rest_words(status.from_rpc_error(error), self._method.input_type)
@@ -83,6 +96,8 @@ def success_status(method: MethodDescriptor) -> int:
     """The HTTP status of an answer without error."""
     if method.output_type.full_name == _EMPTY:
         return 204
+    if surface.location(method.output_type):
+        return 302
     return 201 if method.name.startswith("Create") else 200
 
 
@@ -112,9 +127,11 @@ def bind(method: MethodDescriptor, rule: HttpRule, request: Request) -> Message:
         if rule.body:
             bound.append(surface.rest_path(method.input_type, rule.body))
             reading.read_body(getattr(message, rule.body), request.body)
-        reading.read_query(message, request.query, bound=bound)
+        reading.read_query(message, request.query, bound=bound, is_open=surface.has_open_query(method))
     reading.read_path(message, request.variables)
     reading.read_headers(message, request.headers)
+    for field, cookie in surface.other_cookies(method.input_type):
+        setattr(message, field, cookie_of(request.headers, cookie.name))
     return message
 
 

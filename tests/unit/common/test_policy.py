@@ -18,7 +18,9 @@ from services.gateway import descriptors
 RPCS: Final = [descriptors.wire_name(method) for service in descriptors.services() for method in service.methods]
 PUBLIC_RPCS: Final = [descriptors.wire_name(method) for method in descriptors.public_methods()]
 # What anyone may call, who signs in by the first and verifies tokens by the second. Whoever adds one must say it here too.
-ANYONES: Final = {"/kiln.auth.v1.Auth/Login", "/kiln.auth.v1.Auth/GetKeySet"}
+ANYONES: Final = {
+    f"/kiln.auth.v1.Auth/{name}" for name in ("Login", "ListIdentityProviders", "BeginOidcLogin", "CompleteOidcLogin", "GetKeySet")
+}
 # What every key may call, whatever it is narrowed to: it is about the caller alone.
 OF_NO_KIND: Final = {f"/kiln.auth.v1.Auth/{name}" for name in ("Logout", "GetCaller", "ChangePassword", "RotateApiKey")}
 # What no more than an ADMIN may. Everything else that changes something is the caller's own: its sessions, keys and password.

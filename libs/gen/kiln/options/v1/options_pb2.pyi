@@ -33,12 +33,18 @@ POLICY_FIELD_NUMBER: _ClassVar[int]
 policy: _descriptor.FieldDescriptor
 REST_CLEARS_COOKIE_FIELD_NUMBER: _ClassVar[int]
 rest_clears_cookie: _descriptor.FieldDescriptor
+REST_OPEN_QUERY_FIELD_NUMBER: _ClassVar[int]
+rest_open_query: _descriptor.FieldDescriptor
 JSON_TEXT_FIELD_NUMBER: _ClassVar[int]
 json_text: _descriptor.FieldDescriptor
 REST_VALUE_FIELD_NUMBER: _ClassVar[int]
 rest_value: _descriptor.FieldDescriptor
 REST_COOKIE_FIELD_NUMBER: _ClassVar[int]
 rest_cookie: _descriptor.FieldDescriptor
+REST_OTHER_COOKIE_FIELD_NUMBER: _ClassVar[int]
+rest_other_cookie: _descriptor.FieldDescriptor
+REST_LOCATION_FIELD_NUMBER: _ClassVar[int]
+rest_location: _descriptor.FieldDescriptor
 REST_HEADER_FIELD_NUMBER: _ClassVar[int]
 rest_header: _descriptor.FieldDescriptor
 
@@ -55,3 +61,13 @@ class Policy(_message.Message):
     verb: Verb
     within_functions: bool
     def __init__(self, deadline_seconds: _Optional[float] = ..., idempotent: _Optional[bool] = ..., access: _Optional[_Union[Access, str]] = ..., verb: _Optional[_Union[Verb, str]] = ..., within_functions: _Optional[bool] = ...) -> None: ...
+
+class Cookie(_message.Message):
+    __slots__ = ("name", "path", "seconds")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    path: str
+    seconds: int
+    def __init__(self, name: _Optional[str] = ..., path: _Optional[str] = ..., seconds: _Optional[int] = ...) -> None: ...
