@@ -27,6 +27,7 @@ from services.auth.settings import Settings
 from services.auth.signing_keys import SigningKeys
 from services.auth.sweeper import Sweeper
 from services.auth.throttle import Throttle
+from services.auth.trusted_issuers import TrustedIssuers
 from services.auth.users import Users
 from services.auth.watch import Watch
 
@@ -48,9 +49,9 @@ async def main() -> None:
             groups = Groups(repository, utc_now)
             sessions = Sessions(repository, passwords, Throttle(TryRepository(database), utc_now), lifetime, utc_now)
             api_keys = ApiKeys(repository, utc_now)
-            exchange = Exchange(repository, signing_keys, utc_now, lifetime.idle)
             clients = [await service.open(ProviderClient(one)) for one in settings.providers]
             identities = Identities(repository)
+            exchange = Exchange(repository, signing_keys, TrustedIssuers(clients, identities), utc_now, lifetime.idle)
             logins = OidcLogins(clients, settings.auth_public_url, repository, identities, sessions, sealer, utc_now)
             watch = Watch(repository, Listener(url, CHANGES_CHANNEL))
             sweeper = Sweeper(repository, signing_keys, utc_now)

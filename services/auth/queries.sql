@@ -205,6 +205,16 @@ JOIN auth.users u ON u.id = k.user_id
 CROSS JOIN auth.revision r
 WHERE k.id = $1;
 
+-- bearer_of_user --  a user for whom a trusted issuer's token stands until a moment
+SELECT ''::bytea AS secret_digest, false AS ended, $2::timestamptz AS expires_at, NULL::timestamptz AS ends_at,
+       NULL::timestamptz AS last_used_at, '{}'::uuid[] AS functions, '{}'::text[] AS verbs, r.revision,
+       (SELECT g.id FROM auth.signing_keys g WHERE g.signs_from <= $3 ORDER BY g.signs_from DESC LIMIT 1) AS signing_key,
+       u.id, u.name, u.role, u.disabled, array(SELECT m.group_id FROM auth.members m WHERE m.user_id = u.id ORDER BY m.group_id) AS groups,
+       u.password_hash IS NOT NULL AS has_password, coalesce(u.issuer, '') AS issuer, u.created_at, u.updated_at
+FROM auth.users u
+CROSS JOIN auth.revision r
+WHERE u.id = $1;
+
 -- list_signing_keys --  all of them, in the order of signing
 SELECT id, public, sealed_private, created_at, signs_from FROM auth.signing_keys ORDER BY signs_from;
 

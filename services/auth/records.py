@@ -87,7 +87,7 @@ class Bearer:
     """Whom a credential stands for, as one statement saw it and them.
 
     Attributes:
-        secret_digest: Of the secret that proves it.
+        secret_digest: Of the secret that proves it; empty where a signature does.
         ended: Whether it was revoked or has expired.
         expires_at: When it expires.
         ends_at: Of a session: use puts its end off until then. None of an API key.

@@ -246,6 +246,10 @@ class AuthRepository:
         row = await self.database.fetchrow(query, credential.id, now)
         return _row_as(Bearer, row, user=_user(row)) if row else None
 
+    async def find_bearer_of_user(self, user: UUID, expires_at: datetime, now: datetime) -> Bearer | None:
+        row = await self.database.fetchrow(QUERIES.bearer_of_user, user, expires_at, now)
+        return _row_as(Bearer, row, user=_user(row)) if row else None
+
     async def use_session(self, identity: UUID, now: datetime, expires_at: datetime, address: str) -> bool:
         return await self.database.execute(QUERIES.use_session, identity, now, expires_at, address) == 1
 

@@ -1,7 +1,8 @@
 """Who calls the gateway: what a request proves itself by, and the access token that services get for it.
 
-A program sends an API key, a browser its session's cookie. A page of another site can make a browser send that cookie, so that a request
-by cookie that may change something must say that it comes from a page of Kiln's own.
+A program sends an API key, or a token of an issuer that the auth service trusts; a browser sends its session's cookie. A page of another
+site can make a browser send that cookie, so that a request by cookie that may change something must say that it comes from a page of
+Kiln's own.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -13,8 +14,7 @@ import grpc
 from libs.common import request, status
 from libs.common.access.access_tokens import MAX_BYTES
 from libs.common.access.bearer import AUTHORIZATION, bearer, presented
-from libs.common.access.credentials import looks_like_credential
-from libs.common.access.exchange import Exchange
+from libs.common.access.exchange import Exchange, is_exchanged
 from libs.common.carrier import Metadata
 from libs.common.errors import PermissionDenied, Unauthenticated
 from libs.common.policy import Access, policy_of
@@ -71,7 +71,7 @@ class Callers:
             return await call(_metadata(method, caller, ""))
         _refuse_unsendable(caller.authorization)
         credential = presented(caller.authorization) or ""
-        if self._exchange is None or not looks_like_credential(credential):
+        if self._exchange is None or not is_exchanged(credential):
             return await call(_metadata(method, caller, caller.authorization))
         try:
             return await call(_metadata(method, caller, bearer(await self._exchange.token(credential, caller.address))))

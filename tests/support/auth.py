@@ -27,6 +27,7 @@ from services.auth.sessions import Begun, Lifetime, Origin, Sessions
 from services.auth.signing_keys import SigningKeys
 from services.auth.sweeper import Sweeper
 from services.auth.throttle import Throttle
+from services.auth.trusted_issuers import TrustedIssuers
 from services.auth.users import NewUser, UserPatch, Users
 
 GOOD: Final = "correct horse battery staple"
@@ -82,7 +83,7 @@ class AuthWorld:
         self._sealer = sealer
         self.logins = self.logins_by()
         self.api_keys = ApiKeys(self.repository, self.clock)
-        self.exchange = Exchange(self.repository, self.signing_keys, self.clock, self.lifetime.idle)
+        self.exchange = self.exchange_for()
         self.sweeper = Sweeper(self.repository, self.signing_keys, self.clock)
         self.root = Principal("", "", Role.ADMIN)
 
@@ -97,6 +98,10 @@ class AuthWorld:
     def logins_by(self, *clients: ProviderClient) -> OidcLogins:
         """Logins by these identity providers."""
         return OidcLogins(clients, PUBLIC_URL, self.repository, self.identities, self.sessions, self._sealer, self.clock)
+
+    def exchange_for(self, *clients: ProviderClient) -> Exchange:
+        """An exchange that takes tokens of these identity providers too."""
+        return Exchange(self.repository, self.signing_keys, TrustedIssuers(clients, self.identities), self.clock, self.lifetime.idle)
 
     async def user(self, name: str, role: Role = Role.DEV, password: str | None = GOOD) -> User:
         """A new user."""
