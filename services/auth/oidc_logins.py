@@ -146,12 +146,13 @@ class OidcLogins:
             ResourceExhausted: too many are signing in at once.
         """
         client = self._client(provider)
+        if reply.error or not reply.code:
+            # Nothing comes of it, whoever made it up: not every provider says here which login it is about.
+            why = _DENIALS.get(reply.error, "it gives no reason that Kiln knows")
+            raise PermissionDenied(f"{client.provider.shown} did not sign you in: {why}", reason="LOGIN_DENIED")
         login = await self._spent(provider, reply.state, kept)
         if reply.issuer and reply.issuer != client.provider.issuer:
             raise Unauthenticated("the answer is of another identity provider", reason="BAD_IDENTITY")
-        if reply.error or not reply.code:
-            why = _DENIALS.get(reply.error, "it gives no reason that Kiln knows")
-            raise PermissionDenied(f"{client.provider.shown} did not sign you in: {why}", reason="LOGIN_DENIED")
         if self._going_on[provider] >= MAX_AT_ONCE:
             raise ResourceExhausted("too many are signing in at once", reason="LOGINS_BUSY", retry_after=1)
         self._going_on[provider] += 1
