@@ -88,8 +88,9 @@ class ProviderClient:
                 told = await client.fetch_token(
                     endpoint, grant_type="authorization_code", code=code, redirect_uri=redirect_uri, code_verifier=verifier
                 )
-        except OAuth2Error:
-            # What it says is for whoever runs Kiln, and may have anything in it.
+        except OAuth2Error as error:
+            # What it says is for whoever runs Kiln, who may have given it another secret, and may have anything in it.
+            logger().warning("code_refused", provider=self.provider.id, error=str(error.error)[:100])
             why = f"{self.provider.shown} does not know this login any more; sign in again"
             raise Unauthenticated(why, reason="BAD_IDENTITY") from None
         except (httpx.HTTPError, ValueError, TimeoutError) as error:
