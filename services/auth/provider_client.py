@@ -31,6 +31,9 @@ PAUSE_SECONDS: Final = 5.0
 _MAX_ANSWER_BYTES: Final = 1 << 20
 _LIMITS: Final = httpx.Limits(max_connections=8, max_keepalive_connections=2)
 
+# What comes of asking, besides an answer, and of answers that are none. The last two authlib makes of a token's odd fields.
+_NO_ANSWER: Final = (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError, TypeError, KeyError)
+
 T = TypeVar("T")
 
 
@@ -93,7 +96,7 @@ class ProviderClient:
             logger().warning("code_refused", provider=self.provider.id, error=str(error.error)[:100])
             why = f"{self.provider.shown} does not know this login any more; sign in again"
             raise Unauthenticated(why, reason="BAD_IDENTITY") from None
-        except (httpx.HTTPError, ValueError, TimeoutError) as error:
+        except _NO_ANSWER as error:
             raise self._away(error) from None
         token = told.get("id_token")
         if not isinstance(token, str):
@@ -155,7 +158,7 @@ class ProviderClient:
                     if len(body) > _MAX_ANSWER_BYTES:
                         raise ValueError("its answer is too long")
             told = orjson.loads(body)
-        except (httpx.HTTPError, ValueError, TimeoutError) as error:
+        except _NO_ANSWER as error:
             raise self._away(error) from None
         if not isinstance(told, dict):
             raise self._away("its answer is no JSON object")

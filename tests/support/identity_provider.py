@@ -39,6 +39,7 @@ class FakeProvider:
         asked: The paths that it was asked for.
         is_away: Whether it answers nothing but errors.
         now: The time in seconds by which what it told grows old.
+        token_answer: What it answers to every code; None for what it should.
     """
 
     def __init__(self, issuer: str = ISSUER) -> None:
@@ -46,6 +47,7 @@ class FakeProvider:
         self.asked: list[str] = []
         self.is_away = False
         self.now = 0.0
+        self.token_answer: httpx.Response | None = None
         self.metadata: dict[str, Any] = {
             "issuer": issuer,
             "authorization_endpoint": f"{issuer}/authorize",
@@ -109,6 +111,8 @@ class FakeProvider:
         return httpx.Response(200, json={"keys": self.public_keys()}) if path == "/keys" else self._redeem(request)
 
     def _redeem(self, request: httpx.Request) -> httpx.Response:
+        if self.token_answer:
+            return self.token_answer
         form = dict(parse_qsl(request.content.decode()))
         basic = base64.b64encode(f"{CLIENT}:{SECRET}".encode()).decode()
         code = self._codes.pop(form["code"], None)

@@ -6,12 +6,14 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+import httpx
 import pytest
 
 from libs.common.access.principal import Principal, Role
-from libs.common.errors import FailedPrecondition, NotFound, PermissionDenied, Unauthenticated, Unavailable
+from libs.common.errors import FailedPrecondition, KilnError, NotFound, PermissionDenied, Unauthenticated, Unavailable
 from services.auth.identities import names_from
 from services.auth.oidc_logins import OidcLogins, Reply
+from services.auth.provider_client import ProviderClient
 from services.auth.records import User
 from services.auth.sessions import Begun
 from tests.integration.auth.refusals import reason, refusal
@@ -233,6 +235,60 @@ async def test_a_provider_that_is_away_says_so_and_keeps_nobody_else_out(world: 
     assert (error.reason, error.retry_after) == ("PROVIDER_AWAY", 5)
     assert await sign_in(logins, there)
     assert (await world.login(await world.user("bob"))).token
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(500, text="no"),
+        httpx.Response(302, headers={"location": "https://elsewhere.example.com"}),
+        httpx.Response(200, text="no"),
+        httpx.Response(200, json=[]),
+        httpx.Response(200, json={}),
+        httpx.Response(200, json={"access_token": 1, "id_token": 1, "expires_in": "soon"}),
+        httpx.Response(200, json={"access_token": "a", "id_token": "a.b.c"}),
+        httpx.Response(200, json={"error": ["invalid_grant"]}),
+        httpx.Response(400, json={"error": "invalid_client", "error_description": "call 555-0100"}),
+    ],
+    ids=lambda answer: f"{answer.status_code} {answer.text}",
+)
+async def test_a_provider_that_answers_nonsense_signs_nobody_in_and_breaks_nothing(world: AuthWorld, answer: httpx.Response) -> None:
+    odd = FakeProvider()
+    odd.token_answer = answer
+
+    with pytest.raises((Unauthenticated, Unavailable)) as caught:
+        await sign_in(world.logins_by(odd.client()), odd)
+
+    assert caught.value.reason in ("BAD_IDENTITY", "PROVIDER_AWAY")
+    assert "555" not in caught.value.message
+
+
+async def test_a_provider_that_is_slow_is_not_waited_for_long_and_only_by_so_many(
+    world: AuthWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.auth.provider_client.ASK_SECONDS", 0.3)
+    monkeypatch.setattr("services.auth.oidc_logins.MAX_AT_ONCE", 2)
+    slow = SlowProvider()
+    logins = world.logins_by(slow.slow_client())
+
+    ends = await asyncio.gather(*(sign_in(logins, slow) for _ in range(5)), return_exceptions=True)
+
+    reasons = sorted(end.reason for end in ends if isinstance(end, KilnError))
+    assert reasons == ["LOGINS_BUSY"] * 3 + ["PROVIDER_AWAY"] * 2
+
+
+class SlowProvider(FakeProvider):
+    """One that takes its time over codes."""
+
+    def slow_client(self) -> ProviderClient:
+        """Who asks it."""
+
+        async def answer(request: httpx.Request) -> httpx.Response:
+            if request.url.path == "/token":
+                await asyncio.sleep(60)
+            return self._answer(request)
+
+        return ProviderClient(self.provider(), transport=httpx.MockTransport(answer))
 
 
 # What providers have a say in
