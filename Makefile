@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run admin-key toolchains test test-unit test-integration test-e2e soak lint format protos docs lock bench bench-compile clean
+.PHONY: help run admin-key toolchains browser test test-unit test-integration test-e2e soak lint format protos docs lock bench bench-compile clean
 
 PYTHON ?= python3
 VENV := .venv/bin
@@ -24,8 +24,11 @@ admin-key: ## a new key for the administrator, in KILN_HOME/admin.key
 	@exec $(VENV)/python -m libs.local.admin_key
 
 toolchains: ## add Rust by Debian's packages (needs root)
-	@$(PYTHON) libs/local/toolchains.py
+	@$(PYTHON) libs/local/toolchains.py toolchains
 	@$(INSTALL) local
+
+browser: ## add the browser of the tests by Debian's packages (needs root)
+	@$(PYTHON) libs/local/toolchains.py browser
 
 test: ## all tests but the soak
 	@$(INSTALL) dev

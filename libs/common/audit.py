@@ -200,6 +200,12 @@ async def begin(user: UUID | None, name: str) -> None:
         await recording.begin()
 
 
+def by(user: UUID, name: str) -> None:
+    """Tells the log who makes the call being served, where that is known only after it began."""
+    if recording := _current.get():
+        recording.tried_by(user, name)
+
+
 def about(entity: UUID, user: UUID | None = None) -> None:
     """Tells the log what the call being served is about, where neither request nor answer has the ids.
 

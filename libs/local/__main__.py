@@ -123,7 +123,10 @@ def _unless_set(variable: str, make: Callable[[], str]) -> dict[str, str]:
 
 
 def _addresses(settings: Settings, addresses: Mapping[str, str]) -> dict[str, str]:
+    url = f"http://{settings.http_address}"
     return {
+        # Another address than this machine's own is reached by a name that only an operator knows.
+        **(_unless_set("KILN_AUTH_PUBLIC_URL", lambda: url) if is_loopback(settings.http_address) else {}),
         "KILN_HTTP_ADDRESS": settings.http_address,
         "KILN_GRPC_ADDRESS": settings.grpc_address,
         **{f"KILN_{name.upper()}_ADDRESS": address for name, address in addresses.items()},

@@ -20,7 +20,10 @@ from services.auth.audit_events import AuditEvents
 from services.auth.changes import utc_now
 from services.auth.exchange import Exchange
 from services.auth.groups import Groups
+from services.auth.identities import Identities
+from services.auth.oidc_logins import OidcLogins
 from services.auth.passwords import Passwords
+from services.auth.provider_client import ProviderClient
 from services.auth.repository import CHANGES_CHANNEL, AuditRepository, AuthRepository, TryRepository
 from services.auth.servicer import AuditServicer, AuthInternalServicer, AuthServicer
 from services.auth.sessions import Lifetime, Sessions
@@ -28,6 +31,7 @@ from services.auth.settings import Settings
 from services.auth.signing_keys import SigningKeys
 from services.auth.sweeper import Sweeper
 from services.auth.throttle import Throttle
+from services.auth.trusted_issuers import TrustedIssuers
 from services.auth.users import Users
 from services.auth.watch import Watch
 
@@ -53,7 +57,10 @@ async def main() -> None:
             groups = Groups(repository, utc_now)
             sessions = Sessions(repository, passwords, Throttle(TryRepository(database), utc_now), lifetime, utc_now)
             api_keys = ApiKeys(repository, utc_now)
-            exchange = Exchange(repository, signing_keys, utc_now, lifetime.idle)
+            clients = [await service.open(ProviderClient(one)) for one in settings.providers]
+            identities = Identities(repository)
+            exchange = Exchange(repository, signing_keys, TrustedIssuers(clients, identities), utc_now, lifetime.idle)
+            logins = OidcLogins(clients, settings.auth_public_url, repository, identities, sessions, sealer, utc_now)
             watch = Watch(repository, Listener(url, CHANGES_CHANNEL))
             audit_events = AuditEvents(AuditRepository(database))
             sweeper = Sweeper(repository, signing_keys, audit_events, timedelta(days=settings.auth_audit_days), utc_now)
@@ -64,7 +71,7 @@ async def main() -> None:
             service.background(forever("audit", partial(audit_events.run, wakeup), pause_seconds=0))
             service.background(forever("sweep", sweeper.sweep, pause_seconds=settings.auth_sweep_seconds))
             await service.serve(
-                partial(grpc.add_AuthServicer_to_server, AuthServicer(users, groups, sessions, api_keys, repository)),
+                partial(grpc.add_AuthServicer_to_server, AuthServicer(users, groups, sessions, logins, api_keys, repository)),
                 partial(grpc.add_AuditServicer_to_server, AuditServicer(audit_events)),
                 partial(grpc.add_AuthInternalServicer_to_server, AuthInternalServicer(exchange, watch)),
                 services=["kiln.auth.v1.Auth", "kiln.auth.v1.Audit", "kiln.auth.v1.AuthInternal"],

@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 
 import bcrypt
 
-from libs.common.errors import ResourceExhausted
+from libs.common.errors import FailedPrecondition, ResourceExhausted
 
 # 2**12 rounds are a quarter of a second of one core.
 COST: Final = 12
@@ -71,6 +71,11 @@ class Passwords:
         # Not when the caller goes away: a thread that has begun is busy until it ends.
         future.add_done_callback(lambda _: self._room.release())
         return await asyncio.wrap_future(future)
+
+
+def no_password(name: str) -> FailedPrecondition:
+    """What one hears who would change the password of a user that has none."""
+    return FailedPrecondition(f"{name} signs in by an identity provider, and has no password here", reason="NO_PASSWORD")
 
 
 def _condensed(password: str) -> bytes:

@@ -27,13 +27,43 @@ INSERT INTO auth.users (id, name, role, password_hash) VALUES ($1, $2, $3, $4) O
 
 -- find_user --  one user by id or name
 SELECT u.id, u.name, u.role, u.disabled, array(SELECT m.group_id FROM auth.members m WHERE m.user_id = u.id ORDER BY m.group_id) AS groups,
-       u.password_hash IS NOT NULL AS has_password, u.created_at, u.updated_at
+       u.password_hash IS NOT NULL AS has_password, coalesce(u.issuer, '') AS issuer, u.created_at, u.updated_at
 FROM auth.users u
 WHERE u.id = $1::uuid OR u.name = $2::text;
 
+-- find_user_of --  the user that an identity provider knows by a subject
+SELECT u.id, u.name, u.role, u.disabled, array(SELECT m.group_id FROM auth.members m WHERE m.user_id = u.id ORDER BY m.group_id) AS groups,
+       u.password_hash IS NOT NULL AS has_password, coalesce(u.issuer, '') AS issuer, u.created_at, u.updated_at
+FROM auth.users u
+WHERE u.issuer = $1 AND u.subject = $2;
+
+-- insert_user_of --  a new user of an identity provider, unless its name is taken
+INSERT INTO auth.users (id, name, role, issuer, subject, claims_at) VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (name) DO NOTHING;
+
+-- note_claims --  what was said then counts, unless something later does
+UPDATE auth.users SET claims_at = $2 WHERE id = $1 AND claims_at <= $2;
+
+-- has_later_claims --  whether what is known of a user was said after that
+SELECT EXISTS (SELECT FROM auth.users WHERE id = $1 AND claims_at > $2);
+
+-- set_role --  a new role
+UPDATE auth.users SET role = $2, updated_at = now() WHERE id = $1;
+
+-- find_groups --  of these names those that there are
+SELECT id FROM auth.groups WHERE name = ANY ($1::text[]) ORDER BY name LIMIT $2;
+
+-- leave_other_groups --  a user stays in these alone
+DELETE FROM auth.members WHERE user_id = $1 AND group_id <> ALL ($2::uuid[]);
+
+-- join_groups --  a user is in these
+INSERT INTO auth.members (group_id, user_id) SELECT g.id, $1 FROM auth.groups g WHERE g.id = ANY ($2::uuid[]) ON CONFLICT DO NOTHING;
+
+-- spend_login --  unless it has gone on before
+INSERT INTO auth.spent_logins (digest, ends_at) VALUES ($1, $2) ON CONFLICT DO NOTHING;
+
 -- list_users --  users older than a key, newest first
 SELECT u.id, u.name, u.role, u.disabled, array(SELECT m.group_id FROM auth.members m WHERE m.user_id = u.id ORDER BY m.group_id) AS groups,
-       u.password_hash IS NOT NULL AS has_password, u.created_at, u.updated_at
+       u.password_hash IS NOT NULL AS has_password, coalesce(u.issuer, '') AS issuer, u.created_at, u.updated_at
 FROM auth.users u
 WHERE $1::uuid IS NULL OR u.id < $1
 ORDER BY u.id DESC
@@ -80,7 +110,7 @@ SELECT user_id FROM auth.members WHERE group_id = $1;
 
 -- list_members --  the users in a group older than a key, newest first
 SELECT u.id, u.name, u.role, u.disabled, array(SELECT o.group_id FROM auth.members o WHERE o.user_id = u.id ORDER BY o.group_id) AS groups,
-       u.password_hash IS NOT NULL AS has_password, u.created_at, u.updated_at
+       u.password_hash IS NOT NULL AS has_password, coalesce(u.issuer, '') AS issuer, u.created_at, u.updated_at
 FROM auth.members m
 JOIN auth.users u ON u.id = m.user_id
 WHERE m.group_id = $1 AND ($2::uuid IS NULL OR u.id < $2)
@@ -93,11 +123,11 @@ INSERT INTO auth.members (group_id, user_id) VALUES ($1, $2) ON CONFLICT DO NOTH
 -- remove_member --  whoever is in it
 DELETE FROM auth.members WHERE group_id = $1 AND user_id = $2;
 
--- begin_session --  unless the user is no longer the one whose password was verified; holds it against changes meanwhile
+-- begin_session --  unless the user no longer has the password that was verified, or none; holds it against changes meanwhile
 INSERT INTO auth.sessions (id, user_id, secret_digest, created_at, expires_at, ends_at, last_used_at, address, user_agent)
 SELECT $1, u.id, $4, $5, $6, $7, $5, $8, $9
 FROM auth.users u
-WHERE u.id = $2 AND NOT u.disabled AND u.password_hash = $3
+WHERE u.id = $2 AND NOT u.disabled AND u.password_hash IS NOT DISTINCT FROM $3
 FOR SHARE OF u;
 
 -- find_session --  one that has not ended
@@ -128,7 +158,7 @@ SELECT s.secret_digest, s.expires_at <= $2 AS ended, s.expires_at, s.ends_at, s.
        '{}'::text[] AS verbs, r.revision,
        (SELECT g.id FROM auth.signing_keys g WHERE g.signs_from <= $2 ORDER BY g.signs_from DESC LIMIT 1) AS signing_key,
        u.id, u.name, u.role, u.disabled, array(SELECT m.group_id FROM auth.members m WHERE m.user_id = u.id ORDER BY m.group_id) AS groups,
-       u.password_hash IS NOT NULL AS has_password, u.created_at, u.updated_at
+       u.password_hash IS NOT NULL AS has_password, coalesce(u.issuer, '') AS issuer, u.created_at, u.updated_at
 FROM auth.sessions s
 JOIN auth.users u ON u.id = s.user_id
 CROSS JOIN auth.revision r
@@ -169,11 +199,21 @@ SELECT k.secret_digest, k.revoked_at IS NOT NULL OR k.expires_at <= $2 AS ended,
        k.functions, k.verbs, r.revision,
        (SELECT g.id FROM auth.signing_keys g WHERE g.signs_from <= $2 ORDER BY g.signs_from DESC LIMIT 1) AS signing_key,
        u.id, u.name, u.role, u.disabled, array(SELECT m.group_id FROM auth.members m WHERE m.user_id = u.id ORDER BY m.group_id) AS groups,
-       u.password_hash IS NOT NULL AS has_password, u.created_at, u.updated_at
+       u.password_hash IS NOT NULL AS has_password, coalesce(u.issuer, '') AS issuer, u.created_at, u.updated_at
 FROM auth.api_keys k
 JOIN auth.users u ON u.id = k.user_id
 CROSS JOIN auth.revision r
 WHERE k.id = $1;
+
+-- bearer_of_user --  a user for whom a trusted issuer's token stands until a moment
+SELECT ''::bytea AS secret_digest, false AS ended, $2::timestamptz AS expires_at, NULL::timestamptz AS ends_at,
+       NULL::timestamptz AS last_used_at, '{}'::uuid[] AS functions, '{}'::text[] AS verbs, r.revision,
+       (SELECT g.id FROM auth.signing_keys g WHERE g.signs_from <= $3 ORDER BY g.signs_from DESC LIMIT 1) AS signing_key,
+       u.id, u.name, u.role, u.disabled, array(SELECT m.group_id FROM auth.members m WHERE m.user_id = u.id ORDER BY m.group_id) AS groups,
+       u.password_hash IS NOT NULL AS has_password, coalesce(u.issuer, '') AS issuer, u.created_at, u.updated_at
+FROM auth.users u
+CROSS JOIN auth.revision r
+WHERE u.id = $1;
 
 -- list_signing_keys --  all of them, in the order of signing
 SELECT id, public, sealed_private, created_at, signs_from FROM auth.signing_keys ORDER BY signs_from;
@@ -218,6 +258,9 @@ DELETE FROM auth.sessions WHERE expires_at <= $1;
 
 -- purge_api_keys --  those that ended before a moment
 DELETE FROM auth.api_keys WHERE least(expires_at, revoked_at) < $1;
+
+-- purge_spent_logins --  those that would have ended
+DELETE FROM auth.spent_logins WHERE ends_at <= $1;
 
 -- purge_login_failures --  counts that count no more
 DELETE FROM auth.login_failures WHERE last_at < $1;

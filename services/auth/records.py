@@ -10,7 +10,11 @@ from libs.common.access.principal import Role
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A user, with the ids of the groups that it is in."""
+    """A user, with the ids of the groups that it is in.
+
+    Attributes:
+        issuer: Of the identity provider that knows it; empty for none.
+    """
 
     id: UUID
     name: str
@@ -18,6 +22,7 @@ class User:
     disabled: bool
     groups: Sequence[UUID]
     has_password: bool
+    issuer: str
     created_at: datetime
     updated_at: datetime
 
@@ -82,7 +87,7 @@ class Bearer:
     """Whom a credential stands for, as one statement saw it and them.
 
     Attributes:
-        secret_digest: Of the secret that proves it.
+        secret_digest: Of the secret that proves it; empty where a signature does.
         ended: Whether it was revoked or has expired.
         expires_at: When it expires.
         ends_at: Of a session: use puts its end off until then. None of an API key.

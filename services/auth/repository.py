@@ -66,6 +66,29 @@ class Store:
         row = await self.transaction.fetchrow(QUERIES.find_user, reference.id, reference.name)
         return _user(row) if row else None
 
+    async def find_user_of(self, issuer: str, subject: str) -> User | None:
+        row = await self.transaction.fetchrow(QUERIES.find_user_of, issuer, subject)
+        return _user(row) if row else None
+
+    async def insert_user_of(self, identity: UUID, name: str, role: Role, issuer: str, subject: str, claims_at: datetime) -> bool:
+        inserted = await self.transaction.execute(QUERIES.insert_user_of, identity, name, role.value, issuer, subject, claims_at)
+        return inserted == 1
+
+    async def note_claims(self, identity: UUID, at: datetime) -> bool:
+        return await self.transaction.execute(QUERIES.note_claims, identity, at) == 1
+
+    async def set_role(self, identity: UUID, role: Role) -> None:
+        await self.transaction.execute(QUERIES.set_role, identity, role.value)
+
+    async def find_groups(self, names: Sequence[str], most: int) -> Sequence[UUID]:
+        return [row["id"] for row in await self.transaction.fetch(QUERIES.find_groups, names, most)]
+
+    async def leave_other_groups(self, user: UUID, groups: Sequence[UUID]) -> None:
+        await self.transaction.execute(QUERIES.leave_other_groups, user, groups)
+
+    async def join_groups(self, user: UUID, groups: Sequence[UUID]) -> None:
+        await self.transaction.execute(QUERIES.join_groups, user, groups)
+
     async def update_user(self, identity: UUID, role: Role, disabled: bool, password_hash: bytes | None) -> None:
         await self.transaction.execute(QUERIES.update_user, identity, role.value, disabled, password_hash)
 
@@ -160,6 +183,23 @@ class AuthRepository:
         row = await self.database.fetchrow(QUERIES.find_user, reference.id, reference.name)
         return _user(row) if row else None
 
+    async def find_user_of(self, issuer: str, subject: str) -> User | None:
+        row = await self.database.fetchrow(QUERIES.find_user_of, issuer, subject)
+        return _user(row) if row else None
+
+    async def note_claims(self, identity: UUID, at: datetime) -> None:
+        await self.database.execute(QUERIES.note_claims, identity, at)
+
+    async def has_later_claims(self, identity: UUID, at: datetime) -> bool:
+        is_later: bool = await self.database.fetchval(QUERIES.has_later_claims, identity, at)
+        return is_later
+
+    async def find_groups(self, names: Sequence[str], most: int) -> Sequence[UUID]:
+        return [row["id"] for row in await self.database.fetch(QUERIES.find_groups, names, most)]
+
+    async def spend_login(self, digest: bytes, ends_at: datetime) -> bool:
+        return await self.database.execute(QUERIES.spend_login, digest, ends_at) == 1
+
     async def list_users(self, before: UUID | None, most: int) -> Sequence[User]:
         return [_user(row) for row in await self.database.fetch(QUERIES.list_users, before, most)]
 
@@ -177,7 +217,7 @@ class AuthRepository:
     async def list_members(self, group: UUID, before: UUID | None, most: int) -> Sequence[User]:
         return [_user(row) for row in await self.database.fetch(QUERIES.list_members, group, before, most)]
 
-    async def begin_session(self, session: Session, digest: bytes, password_hash: bytes) -> bool:
+    async def begin_session(self, session: Session, digest: bytes, password_hash: bytes | None) -> bool:
         begun = await self.database.execute(
             QUERIES.begin_session,
             session.id,
@@ -207,6 +247,10 @@ class AuthRepository:
         row = await self.database.fetchrow(query, credential.id, now)
         return _row_as(Bearer, row, user=_user(row)) if row else None
 
+    async def find_bearer_of_user(self, user: UUID, expires_at: datetime, now: datetime) -> Bearer | None:
+        row = await self.database.fetchrow(QUERIES.bearer_of_user, user, expires_at, now)
+        return _row_as(Bearer, row, user=_user(row)) if row else None
+
     async def use_session(self, identity: UUID, now: datetime, expires_at: datetime, address: str) -> bool:
         return await self.database.execute(QUERIES.use_session, identity, now, expires_at, address) == 1
 
@@ -230,6 +274,9 @@ class AuthRepository:
 
     async def purge_api_keys(self, ended_before: datetime) -> int:
         return await self.database.execute(QUERIES.purge_api_keys, ended_before)
+
+    async def purge_spent_logins(self, now: datetime) -> int:
+        return await self.database.execute(QUERIES.purge_spent_logins, now)
 
     async def purge_login_failures(self, before: datetime) -> int:
         return await self.database.execute(QUERIES.purge_login_failures, before)

@@ -26,6 +26,7 @@ from services.auth.callers import own_id
 from services.auth.exchange import Exchange
 from services.auth.groups import Groups
 from services.auth.names import Reference
+from services.auth.oidc_logins import HOME, OidcLogins, Reply
 from services.auth.records import ApiKey, AuditFilter, Group, Session, SigningKey, User
 from services.auth.repository import AuthRepository
 from services.auth.sessions import Origin, Sessions
@@ -42,24 +43,48 @@ _OUTCOMES: Final = (*(code.name for code in StatusCode), UNFINISHED)
 class AuthServicer(auth_pb2_grpc.AuthServicer):
     """Public RPCs."""
 
-    def __init__(self, users: Users, groups: Groups, sessions: Sessions, api_keys: ApiKeys, repository: AuthRepository) -> None:
+    def __init__(
+        self, users: Users, groups: Groups, sessions: Sessions, logins: OidcLogins, api_keys: ApiKeys, repository: AuthRepository
+    ) -> None:
         self._users = users
         self._groups = groups
         self._sessions = sessions
+        self._logins = logins
         self._api_keys = api_keys
         self._repository = repository
 
     async def Login(self, request: pb.LoginRequest, context: Any) -> pb.LoginResponse:
         begun = await self._sessions.login(request.name, request.password, origin_of(context))
         expires_at = timestamp(begun.session.expires_at)
-        return pb.LoginResponse(caller=caller_to_proto(begun.caller), expires_at=expires_at, session_token=begun.token)
+        return pb.LoginResponse(caller=caller_to_proto(begun.caller, has_password=True), expires_at=expires_at, session_token=begun.token)
+
+    async def ListIdentityProviders(self, request: pb.ListIdentityProvidersRequest, context: Any) -> pb.ListIdentityProvidersResponse:
+        providers = [
+            pb.IdentityProvider(id=one.id, title=one.shown, login_url=self._logins.login_url(one)) for one in self._logins.providers
+        ]
+        return pb.ListIdentityProvidersResponse(providers=providers)
+
+    async def BeginOidcLogin(self, request: pb.BeginOidcLoginRequest, context: Any) -> pb.BeginOidcLoginResponse:
+        location, login = await self._logins.begin(request.provider)
+        return pb.BeginOidcLoginResponse(location=location, login=login)
+
+    async def CompleteOidcLogin(self, request: pb.CompleteOidcLoginRequest, context: Any) -> pb.CompleteOidcLoginResponse:
+        reply = Reply(request.state, request.code, request.error, request.iss)
+        begun = await self._logins.complete(request.provider, reply, request.login, origin_of(context))
+        return pb.CompleteOidcLoginResponse(
+            location=HOME,
+            session_token=begun.token,
+            caller=caller_to_proto(begun.caller),
+            expires_at=timestamp(begun.session.expires_at),
+        )
 
     async def Logout(self, request: pb.LogoutRequest, context: Any) -> empty_pb2.Empty:
         await self._sessions.logout(caller())
         return empty_pb2.Empty()
 
     async def GetCaller(self, request: pb.GetCallerRequest, context: Any) -> pb.Caller:
-        return caller_to_proto(caller())
+        user = await self._repository.find_user(Reference(own_id(caller()), None))
+        return caller_to_proto(caller(), has_password=user is not None and user.has_password)
 
     async def ChangePassword(self, request: pb.ChangePasswordRequest, context: Any) -> empty_pb2.Empty:
         await self._sessions.change_password(caller(), request.current_password, request.new_password, origin_of(context))
@@ -188,7 +213,7 @@ def origin_of(context: Any) -> Origin:
     return Origin(address_of(context), agent_of(context))
 
 
-def caller_to_proto(principal: Principal) -> pb.Caller:
+def caller_to_proto(principal: Principal, *, has_password: bool = False) -> pb.Caller:
     """Who calls, as it travels."""
     return pb.Caller(
         id=str(own_id(principal)),
@@ -199,6 +224,7 @@ def caller_to_proto(principal: Principal) -> pb.Caller:
         api_key=principal.api_key,
         functions=sorted(principal.functions),
         verbs=sorted(principal.verbs),
+        has_password=has_password,
     )
 
 
@@ -213,6 +239,7 @@ def user_to_proto(user: User) -> pb.User:
         has_password=user.has_password,
         created_at=timestamp(user.created_at),
         updated_at=timestamp(user.updated_at),
+        issuer=user.issuer,
     )
 
 

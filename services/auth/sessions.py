@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
+from uuid import UUID
 
 from libs.common import audit
 from libs.common.access.credentials import Kind, new_credential
@@ -14,8 +15,8 @@ from services.auth.callers import may_see, own_id, principal_of, unknown, whose
 from services.auth.changes import Clock, change_by
 from services.auth.guessable import check_password
 from services.auth.names import NAME, Reference
-from services.auth.passwords import Passwords
-from services.auth.records import Session
+from services.auth.passwords import Passwords, no_password
+from services.auth.records import Session, User
 from services.auth.repository import AuthRepository, Password
 from services.auth.throttle import Attempt, Throttle
 
@@ -86,10 +87,22 @@ class Sessions:
         await audit.begin(tried.id if tried else None, name)
         verified = _verified(known, matches=matches)
         await self._throttle.succeeded(attempt)
+        return await self._begin(verified.user_id, verified.hash or b"", origin)
+
+    async def begin(self, user: User, origin: Origin) -> Begun:
+        """Begins a session of a user whom an identity provider has signed in.
+
+        Raises:
+            Unauthenticated: it has been disabled or deleted meanwhile.
+        """
+        return await self._begin(user.id, None, origin)
+
+    async def _begin(self, user_id: UUID, password_hash: bytes | None, origin: Origin) -> Begun:
+        """Always another session: one that a browser has had before may be known to somebody else."""
         token, now = new_credential(Kind.SESSION), self._clock()
         session = Session(
             id=token.id,
-            user_id=verified.user_id,
+            user_id=user_id,
             created_at=now,
             expires_at=now + min(self._lifetime.idle, self._lifetime.most),
             ends_at=now + self._lifetime.most,
@@ -97,8 +110,8 @@ class Sessions:
             address=shown(origin.address, MAX_ADDRESS_CHARACTERS),
             user_agent=shown(origin.user_agent, MAX_USER_AGENT_CHARACTERS),
         )
-        begun = await self._repository.begin_session(session, token.digest, verified.hash or b"")
-        user = await self._repository.find_user(Reference(verified.user_id, None))
+        begun = await self._repository.begin_session(session, token.digest, password_hash)
+        user = await self._repository.find_user(Reference(user_id, None))
         if not begun or user is None:
             raise bad_credentials()
         return Begun(principal_of(user, session=session.id), session, token.text)
@@ -115,6 +128,7 @@ class Sessions:
 
         Raises:
             PermissionDenied: the caller has no session.
+            FailedPrecondition: it has no password.
             InvalidArgument: the new password is bad.
             Unauthenticated: the current password is another.
             ResourceExhausted: too many have failed, or are being checked at once.
@@ -123,8 +137,10 @@ class Sessions:
         if session is None:
             raise PermissionDenied("a password is changed in a session, not with an API key", reason="SESSION_NEEDED")
         check_password("new_password", new, caller.name)
-        attempt = await self._throttle.admit(caller.name, origin.address)
         known = await self._repository.find_password(Reference(user, None))
+        if known and known.hash is None:
+            raise no_password(caller.name)
+        attempt = await self._throttle.admit(caller.name, origin.address)
         verified = _verified(known, matches=await self._matches(attempt, current, known))
         await self._throttle.succeeded(attempt)
         hashed = await self._passwords.hash(new)

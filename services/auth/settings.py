@@ -1,8 +1,11 @@
 """Settings of the auth service."""
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from libs.common.settings import SealingSettings
+from services.auth.identity_providers import Provider, is_safe_url, read_providers
 
 
 class Settings(SealingSettings):
@@ -14,3 +17,37 @@ class Settings(SealingSettings):
     auth_signing_key_days: float = Field(30, ge=1, le=3650, description="How long access tokens are signed with one key.")
     auth_audit_days: float = Field(365, gt=0, le=36_500, description="How long the audit log keeps its events.")
     auth_sweep_seconds: float = Field(10, gt=0, description="How often keys are looked after, and what has ended is removed.")
+    auth_oidc: SecretStr = Field(
+        SecretStr("[]"),
+        description="Identity providers by which users sign in (OpenID Connect), and whose tokens programs may present: a list in JSON, "
+        "described in [Identity providers](../identity-providers.md).",
+    )
+    auth_public_url: str = Field(
+        "",
+        description="Where browsers find Kiln, as the identity providers know it, for instance `https://kiln.example.com`: they send "
+        "browsers back to `/auth/oidc/<id>/callback` there. `make run` knows it where it serves a loopback address.",
+    )
+
+    @property
+    def providers(self) -> tuple[Provider, ...]:
+        """The identity providers."""
+        return read_providers(self.auth_oidc.get_secret_value())
+
+    @field_validator("auth_oidc")
+    @classmethod
+    def _are_providers(cls, text: SecretStr) -> SecretStr:
+        read_providers(text.get_secret_value())
+        return text
+
+    @field_validator("auth_public_url")
+    @classmethod
+    def _is_a_url(cls, text: str) -> str:
+        if text and not is_safe_url(text):
+            raise ValueError("must be an https URL, or one of http on a loopback address")
+        return text
+
+    @model_validator(mode="after")
+    def _has_public_url(self) -> Self:
+        if not self.auth_public_url and any(one.client_id for one in self.providers):
+            raise ValueError("KILN_AUTH_PUBLIC_URL must be set where users sign in by an identity provider")
+        return self

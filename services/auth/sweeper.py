@@ -34,6 +34,7 @@ class Sweeper:
         await self._repository.purge_changes(CHANGES_KEPT.total_seconds())
         await self._repository.purge_sessions(now)
         await self._repository.purge_api_keys(now - ENDED_KEYS_KEPT)
+        await self._repository.purge_spent_logins(now)
         await self._repository.purge_login_failures(now - LONGEST_SPAN)
         await self._repository.purge_login_successes(now - KNOWN_FOR)
         await self._audit_events.purge(now - self._audit_kept)

@@ -12,7 +12,7 @@ from services.auth.callers import found_user
 from services.auth.changes import Clock, change_by
 from services.auth.guessable import check_password
 from services.auth.names import Reference, check_name, unknown_user
-from services.auth.passwords import Passwords
+from services.auth.passwords import Passwords, no_password
 from services.auth.records import User
 from services.auth.repository import AuthRepository, Store
 
@@ -83,9 +83,12 @@ class Users:
         Raises:
             NotFound: there is none.
             InvalidArgument: the password is bad.
-            FailedPrecondition: nobody would be left to administer.
+            FailedPrecondition: nobody would be left to administer, or it is a password for a user of an identity provider.
         """
-        hashed = await self._hashed(patch.password, (await self.get(reference)).name)
+        before = await self.get(reference)
+        if patch.password is not None and before.issuer:
+            raise no_password(before.name)
+        hashed = await self._hashed(patch.password, before.name)
         async with change_by(self._repository, caller, self._clock()) as store:
             user = await _found(store, reference)
             audit.about(user.id)

@@ -1,7 +1,8 @@
 """Who calls the gateway: what a request proves itself by, and the access token that services get for it.
 
-A program sends an API key, a browser its session's cookie. A page of another site can make a browser send that cookie, so that a request
-by cookie that may change something must say that it comes from a page of Kiln's own.
+A program sends an API key, or a token of an issuer that the auth service trusts; a browser sends its session's cookie. A page of another
+site can make a browser send that cookie, so that a request by cookie that may change something must say that it comes from a page of
+Kiln's own.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -13,12 +14,12 @@ import grpc
 from libs.common import request, status
 from libs.common.access.access_tokens import MAX_BYTES
 from libs.common.access.bearer import AUTHORIZATION, bearer, presented
-from libs.common.access.credentials import Kind, looks_like_credential
-from libs.common.access.exchange import Exchange
+from libs.common.access.credentials import Kind
+from libs.common.access.exchange import Exchange, is_exchanged
 from libs.common.carrier import Metadata
 from libs.common.errors import PermissionDenied, Unauthenticated
 from libs.common.policy import Access, policy_of
-from services.gateway.cookies import SessionCookie
+from services.gateway.cookies import OtherCookies, SessionCookie
 
 # The service that tells users from where they were signed in.
 _AUTH: Final = "/kiln.auth."
@@ -60,12 +61,14 @@ class Callers:
 
     Attributes:
         cookie: What browsers have their sessions in.
+        other_cookies: What they have besides.
     """
 
     def __init__(self, exchange: Exchange | None, *, tls: bool) -> None:
         self._exchange = exchange
         self._tls = tls
         self.cookie = SessionCookie.of(tls=tls)
+        self.other_cookies = OtherCookies(tls=tls)
 
     def of_http(self, method: str, headers: Mapping[str, str], address: str) -> Caller:
         """Who sends a request of HTTP.
@@ -101,7 +104,7 @@ class Callers:
             return await call(_metadata(method, caller, ""))
         _refuse_unsendable(caller.authorization)
         credential = presented(caller.authorization) or ""
-        if self._exchange is None or not looks_like_credential(credential):
+        if self._exchange is None or not is_exchanged(credential):
             return await call(_metadata(method, caller, caller.authorization))
         try:
             return await call(_metadata(method, caller, bearer(await self._exchange.token(credential, caller.address))))

@@ -1,6 +1,8 @@
-"""The cookie that a browser has its session in."""
+"""The cookies that a browser has its session in, and what it must bring back for a moment."""
 
 from dataclasses import dataclass
+
+from kiln.options.v1 import options_pb2
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +36,34 @@ class SessionCookie:
         return f"{self.name}=; {self.attributes}; Max-Age=0"
 
     def found_in(self, header: str) -> str:
-        """The token in what a browser sends, whatever other cookies there are: programs at other ports of a machine set theirs for all.
+        """The token in what a browser sends; empty for none."""
+        return _found(header, self.name)
 
-        Empty for none.
-        """
-        pairs = (pair.strip().partition("=") for pair in header.split(";"))
-        return next((value for name, _, value in pairs if name == self.name), "")
+
+@dataclass(frozen=True, slots=True)
+class OtherCookies:
+    """Cookies that the protos declare.
+
+    Attributes:
+        tls: Whether they travel by TLS, where they have other names, which browsers take from nothing that is said in the clear.
+    """
+
+    tls: bool
+
+    def given(self, cookie: options_pb2.Cookie, value: str) -> str:
+        """The header that gives a browser one, or takes it back where there is no value."""
+        secure = "; Secure" if self.tls else ""
+        return f"{self._name(cookie)}={value}; Path={cookie.path}; HttpOnly; SameSite=Lax{secure}; Max-Age={cookie.seconds if value else 0}"
+
+    def found_in(self, header: str, cookie: options_pb2.Cookie) -> str:
+        """Its value in what a browser sends; empty for none."""
+        return _found(header, self._name(cookie))
+
+    def _name(self, cookie: options_pb2.Cookie) -> str:
+        return f"__Secure-{cookie.name}" if self.tls else cookie.name
+
+
+def _found(header: str, wanted: str) -> str:
+    """A cookie's value, whatever others there are: programs at other ports of a machine set theirs for all."""
+    pairs = (pair.strip().partition("=") for pair in header.split(";"))
+    return next((value for name, _, value in pairs if name == wanted), "")

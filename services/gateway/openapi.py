@@ -173,6 +173,10 @@ def _responses(method: MethodDescriptor, text: str) -> Schema:
     headers = {REQUEST_ID_HEADER: _REQUEST_ID}
     if code == 204:
         success: Schema = {"description": "Done.", "headers": headers}
+    elif code == 302:
+        where = _prose(method.output_type.fields_by_name[surface.location(method.output_type)])
+        headers["Location"] = {"description": where, "schema": {"type": "string", "format": "uri-reference"}}
+        success = {"description": "Go on there.", "headers": headers}
     else:
         for member in surface.headers(method.output_type):
             headers[member.header] = {"description": _prose(member.described_by), "schema": {"type": "string"}}
@@ -200,7 +204,7 @@ def _schemas() -> dict[str, Schema]:
     """Every message that answers or bodies are made of, by name."""
     found: dict[str, Schema] = {"Error": _ERROR, "Status": _STATUS}
     methods = [method for method in descriptors.public_methods() if descriptors.http_rule(method)]
-    waiting: list[Descriptor] = [method.output_type for method in methods if success_status(method) != 204]
+    waiting: list[Descriptor] = [method.output_type for method in methods if success_status(method) not in (204, 302)]
     waiting += [surface.message_of(member.field) for method in methods for member in _nested(method.input_type)]
     while waiting:
         message = waiting.pop()

@@ -7,6 +7,9 @@ from typing import Final
 
 import orjson
 
+from libs.common import status
+from libs.common.errors import KilnError
+from libs.common.interceptors import shown
 from services.gateway import openapi
 from services.gateway.backends import Backends
 from services.gateway.callers import Callers
@@ -27,11 +30,12 @@ def routes(backends: Backends, callers: Callers, grpc_address: str, *, tls: bool
         tls: Whether all of it is behind TLS.
     """
     table: Routes[Endpoint] = Routes()
+    index = Index(grpc_address, tls=tls)
     for rule, endpoint in endpoints(backends, callers):
-        table.add(rule.method, rule.template, endpoint)
+        table.add(rule.method, rule.template, Going(endpoint, index) if endpoint.redirects else endpoint)
     table.add("GET", "/health", Health(backends))
     table.add("GET", "/openapi.json", Static(openapi.document(tls=tls)))
-    table.add("GET", "/", Index(grpc_address, tls=tls))
+    table.add("GET", "/", index)
     return table
 
 
@@ -79,10 +83,37 @@ class Index:
     async def __call__(self, request: Request) -> Answer:
         """The page, whose commands work where the reader is: they name the address that the page was asked from."""
         if request.prefers("text/html"):
-            host = request.headers.get("host", "")
-            # The same machine, as the reader names it; the port may be published as another, which only an operator knows.
-            door = f"{host.rpartition(':')[0] or host}:{self._grpc_address.rpartition(':')[2]}"
-            http, grpc = ("https://", "") if self._tls else ("", "-plaintext ")
-            page = self._page.substitute(HTTP=http + escape(host), GRPC=grpc + escape(door))
-            return Answer(200, page.encode(), HTML, [("Vary", "Accept, Host")])
+            return self.page(request, 200, "")
         return Answer(200, self._places, headers=[("Vary", "Accept")])
+
+    def page(self, request: Request, code: int, said: str) -> Answer:
+        """The page with a word to its reader."""
+        host = request.headers.get("host", "")
+        # The same machine, as the reader names it; the port may be published as another, which only an operator knows.
+        door = f"{host.rpartition(':')[0] or host}:{self._grpc_address.rpartition(':')[2]}"
+        http, grpc = ("https://", "") if self._tls else ("", "-plaintext ")
+        page = self._page.substitute(HTTP=http + escape(host), GRPC=grpc + escape(door), SAID=escape(said))
+        return Answer(code, page.encode(), HTML, [("Vary", "Accept, Host")])
+
+
+class Going:
+    """A call that browsers make by going there, and that sends them on: what is refused, people read on the page of the root.
+
+    Args:
+        endpoint: The call.
+        index: The page.
+    """
+
+    def __init__(self, endpoint: Endpoint, index: Index) -> None:
+        self._endpoint = endpoint
+        self._index = index
+
+    async def __call__(self, request: Request) -> Answer:
+        """The same answer; of a refusal, the page instead where one is preferred."""
+        try:
+            return await self._endpoint(request)
+        except KilnError as error:
+            if not request.prefers("text/html"):
+                raise
+            told = shown(error)
+            return self._index.page(request, status.http_status(told), told.message)

@@ -43,15 +43,26 @@ def read_body(message: Message, body: bytes, *, bound: Collection[str] = ()) -> 
         raise InvalidArgument("the body must be a JSON object") from None
 
 
-def read_query(message: Message, query: bytes, *, bound: Collection[str] = ()) -> None:
+def read_query(message: Message, query: bytes, *, bound: Collection[str] = (), is_open: bool = False) -> None:
     """Fills a message from a query string.
+
+    Args:
+        message: Filled.
+        query: As it was sent.
+        bound: Members that the path has, and the query must not.
+        is_open: Whether unknown keys are passed over.
 
     Raises:
         InvalidArgument: a key is unknown or twice, or its value is bad.
     """
     seen: set[str] = set()
     for key, text in _pairs(query):
-        holder, member = _find(message, key, bound)
+        try:
+            holder, member = _find(message, key, bound)
+        except InvalidArgument:
+            if is_open:
+                continue
+            raise
         if key in seen and not member.field.is_repeated:
             raise InvalidArgument.of(key, "is given twice")
         seen.add(key)

@@ -190,6 +190,8 @@ async def _send(answer: Answer, identity: str, send: Any) -> None:
     headers = [(name.encode(), value.encode("latin-1", errors="replace")) for name, value in answer.headers]
     headers.append((request.REQUEST_ID_HEADER.encode(), identity.encode()))
     if answer.status != 204:
-        headers += [(b"content-type", answer.media_type.encode()), (b"content-length", str(len(answer.body)).encode())]
+        headers.append((b"content-length", str(len(answer.body)).encode()))
+    if answer.body:
+        headers.append((b"content-type", answer.media_type.encode()))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body})

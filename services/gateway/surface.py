@@ -1,4 +1,4 @@
-"""How a message looks in REST: which fields are members of its JSON object, which travel as headers, which the gateway sets itself."""
+"""How a message looks in REST: which fields are members of its JSON object, which travel as headers or cookies, which the gateway sets."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -63,6 +63,22 @@ def cookie(descriptor: Descriptor) -> str:
     return next((field.name for field in descriptor.fields if _is_cookie(field)), "")
 
 
+def other_cookies(descriptor: Descriptor) -> tuple[tuple[str, options_pb2.Cookie], ...]:
+    """The fields that are other cookies instead of members, and which."""
+    return tuple((field.name, _options(field).Extensions[options_pb2.rest_other_cookie]) for field in descriptor.fields if _is_other(field))
+
+
+def location(descriptor: Descriptor) -> str:
+    """The field of an answer that a browser is redirected to; empty when there is none."""
+    return next((field.name for field in descriptor.fields if _is_location(field)), "")
+
+
+def has_open_query(method: MethodDescriptor) -> bool:
+    """Whether keys of the query that no field is called are passed over."""
+    options: Any = method.GetOptions()
+    return bool(options.Extensions[options_pb2.rest_open_query])
+
+
 def clears_cookie(method: MethodDescriptor) -> bool:
     """Whether an RPC's answer takes the session's cookie back."""
     options: Any = method.GetOptions()
@@ -118,9 +134,17 @@ def _is_cookie(field: FieldDescriptor) -> bool:
     return bool(_options(field).Extensions[options_pb2.rest_cookie])
 
 
+def _is_other(field: FieldDescriptor) -> bool:
+    return bool(_options(field).HasExtension(options_pb2.rest_other_cookie))
+
+
+def _is_location(field: FieldDescriptor) -> bool:
+    return bool(_options(field).Extensions[options_pb2.rest_location])
+
+
 def _is_elsewhere(field: FieldDescriptor) -> bool:
-    """Whether a field is no member: callers do not set it, or it travels as a cookie."""
-    return _is_set_by_gateway(field) or _is_cookie(field)
+    """Whether a field is no member: callers do not set it, or it travels as a cookie or as where to go."""
+    return _is_set_by_gateway(field) or _is_cookie(field) or _is_other(field) or _is_location(field)
 
 
 def _is_other_form_of_text(field: FieldDescriptor) -> bool:

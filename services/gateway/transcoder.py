@@ -17,7 +17,7 @@ from services.gateway import descriptors, problems, reading, surface, writing
 from services.gateway.backends import Backend, Backends, onward_metadata
 from services.gateway.callers import Callers
 from services.gateway.descriptors import HttpRule
-from services.gateway.exchange import JSON, Answer, Request
+from services.gateway.exchange import JSON, Answer, Header, Request
 from services.gateway.routes import variable_of
 
 _EMPTY: Final = "google.protobuf.Empty"
@@ -42,6 +42,13 @@ class RpcEndpoint:
         self._status = success_status(method)
         self._cookie = surface.cookie(method.output_type)
         self._clears_cookie = surface.clears_cookie(method)
+        self._cookies_in, self._cookies_out = surface.other_cookies(method.input_type), surface.other_cookies(method.output_type)
+        self._location = surface.location(method.output_type)
+
+    @property
+    def redirects(self) -> bool:
+        """Whether browsers go there by links, and on from there."""
+        return bool(self._location)
 
     async def __call__(self, request: Request) -> Answer:
         """Calls the RPC for a request.
@@ -50,7 +57,10 @@ class RpcEndpoint:
             KilnError: the request is bad, or the service refused.
         """
         caller = self._callers.of_http(request.method, request.headers, request.address)
-        message = bind(self._method, self._rule, request).SerializeToString()
+        bound = bind(self._method, self._rule, request)
+        for field, cookie in self._cookies_in:
+            setattr(bound, field, self._callers.other_cookies.found_in(request.headers.get("cookie", ""), cookie))
+        message = bound.SerializeToString()
         metadata = onward_metadata(self._wire_name, request_id.get())
 
         async def call(of_caller: Metadata) -> Answered:
@@ -67,13 +77,19 @@ class RpcEndpoint:
         if self._status == 204:
             return self._done()
         output = self._output.FromString(answer.message)
-        headers = writing.header_values(output)
-        if self._cookie:
-            headers.append(("Set-Cookie", self._callers.cookie.given(getattr(output, self._cookie))))
+        headers = [*writing.header_values(output), *self._set_cookies(output)]
+        if self._location:
+            return Answer(self._status, headers=[("Location", getattr(output, self._location)), ("Cache-Control", "no-store"), *headers])
         return Answer(self._status, writing.to_json(output), JSON, headers)
 
     def _done(self) -> Answer:
         return Answer(204, headers=[("Set-Cookie", self._callers.cookie.taken_back())] if self._clears_cookie else [])
+
+    def _set_cookies(self, output: Message) -> Iterator[Header]:
+        if self._cookie:
+            yield "Set-Cookie", self._callers.cookie.given(getattr(output, self._cookie))
+        for field, cookie in self._cookies_out:
+            yield "Set-Cookie", self._callers.other_cookies.given(cookie, getattr(output, field))
 
     def _in_rest_words(self, error: grpc.aio.AioRpcError) -> KilnError:
         return problems.in_rest_words(status.from_rpc_error(error), self._method.input_type)
@@ -90,6 +106,8 @@ def success_status(method: MethodDescriptor) -> int:
     """The HTTP status of an answer without error."""
     if method.output_type.full_name == _EMPTY:
         return 204
+    if surface.location(method.output_type):
+        return 302
     return 201 if method.name.startswith("Create") else 200
 
 
@@ -119,7 +137,7 @@ def bind(method: MethodDescriptor, rule: HttpRule, request: Request) -> Message:
         if rule.body:
             bound.append(surface.rest_path(method.input_type, rule.body))
             reading.read_body(getattr(message, rule.body), request.body)
-        reading.read_query(message, request.query, bound=bound)
+        reading.read_query(message, request.query, bound=bound, is_open=surface.has_open_query(method))
     reading.read_path(message, request.variables)
     reading.read_headers(message, request.headers)
     return message

@@ -131,6 +131,10 @@ TABLE: Final[Mapping[str, Mapping[str, str]]] = {
     "kiln.compiler.v1.Compiler/ListLanguages": {"-": "UUUU +++ +D D"},
     # The caller itself
     "kiln.auth.v1.Auth/Login": {"-": "++++ +++ ++ +"},
+    "kiln.auth.v1.Auth/ListIdentityProviders": {"-": "++++ +++ ++ +"},
+    # There is no provider.
+    "kiln.auth.v1.Auth/BeginOidcLogin": {"-": "NNNN NNN NN N"},
+    "kiln.auth.v1.Auth/CompleteOidcLogin": {"-": "NNNN NNN NN N"},
     "kiln.auth.v1.Auth/GetKeySet": {"-": "++++ +++ ++ +"},
     "kiln.auth.v1.Auth/GetCaller": {"-": "UUUU +++ ++ D"},
     # Who has a key and no session is signed out already.

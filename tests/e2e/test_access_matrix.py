@@ -218,6 +218,8 @@ BODIES: Final[Mapping[str, Maker]] = {
     "ListExecutions": _of("functions"),
     "GetExecution": _of("executions"),
     "Login": _just(name="nobody-else", password=PASSWORD),
+    "BeginOidcLogin": _just(provider="nobody"),
+    "CompleteOidcLogin": _just(provider="nobody", state="state", code="code"),
     "ChangePassword": _just(currentPassword=PASSWORD, newPassword="ten horses cross a frozen lake"),
     "CreateUser": _new("user", password=PASSWORD),
     "GetUser": lambda world, whose: {"id": world.owner(whose)},

@@ -17,19 +17,24 @@ from services.auth.api_keys import ApiKeys, Issued, NewApiKey
 from services.auth.audit_events import AuditEvents
 from services.auth.exchange import Exchange
 from services.auth.groups import Groups
+from services.auth.identities import Identities
 from services.auth.names import Reference
+from services.auth.oidc_logins import OidcLogins
 from services.auth.passwords import Passwords
+from services.auth.provider_client import ProviderClient
 from services.auth.records import User
 from services.auth.repository import AuditRepository, AuthRepository, TryRepository
 from services.auth.sessions import Begun, Lifetime, Origin, Sessions
 from services.auth.signing_keys import SigningKeys
 from services.auth.sweeper import Sweeper
 from services.auth.throttle import Throttle
+from services.auth.trusted_issuers import TrustedIssuers
 from services.auth.users import NewUser, UserPatch, Users
 
 GOOD: Final = "correct horse battery staple"
 BETTER: Final = "seven grey cats on a tin roof"
 HOME: Final = Origin("192.0.2.7", "a browser")
+PUBLIC_URL: Final = "http://127.0.0.1:8080"
 SEALING_KEY: Final = bytes(range(32))
 
 
@@ -64,18 +69,22 @@ class AuthWorld:
     """The domain over PostgreSQL. One more on the same database is another process of the same service."""
 
     def __init__(self, database: Database, clock: Clock | None = None, sealing_keys: Sequence[bytes] = (SEALING_KEY,)) -> None:
+        sealer = Sealer(sealing_keys)
         self.clock = clock or Clock()
         self.database = database
         self.repository = AuthRepository(database)
         self.passwords = CountingPasswords()
         self.throttle = Throttle(TryRepository(database), self.clock)
-        self.signing_keys = SigningKeys(self.repository, Sealer(sealing_keys), self.clock, timedelta(days=30))
+        self.signing_keys = SigningKeys(self.repository, sealer, self.clock, timedelta(days=30))
         self.lifetime = Lifetime(timedelta(hours=12), timedelta(days=7))
         self.users = Users(self.repository, self.passwords, self.clock)
         self.groups = Groups(self.repository, self.clock)
         self.sessions = Sessions(self.repository, self.passwords, self.throttle, self.lifetime, self.clock)
+        self.identities = Identities(self.repository)
+        self._sealer = sealer
+        self.logins = self.logins_by()
         self.api_keys = ApiKeys(self.repository, self.clock)
-        self.exchange = Exchange(self.repository, self.signing_keys, self.clock, self.lifetime.idle)
+        self.exchange = self.exchange_for()
         self.audit_events = AuditEvents(AuditRepository(database))
         self.sweeper = Sweeper(self.repository, self.signing_keys, self.audit_events, timedelta(days=365), self.clock)
         self.root = Principal("", "", Role.ADMIN)
@@ -87,6 +96,14 @@ class AuthWorld:
         async with self.repository.change() as store:
             await store.insert_user(identity, "root", Role.ADMIN, None)
         self.root = Principal(str(identity), "root", Role.ADMIN)
+
+    def logins_by(self, *clients: ProviderClient) -> OidcLogins:
+        """Logins by these identity providers."""
+        return OidcLogins(clients, PUBLIC_URL, self.repository, self.identities, self.sessions, self._sealer, self.clock)
+
+    def exchange_for(self, *clients: ProviderClient) -> Exchange:
+        """An exchange that takes tokens of these identity providers too."""
+        return Exchange(self.repository, self.signing_keys, TrustedIssuers(clients, self.identities), self.clock, self.lifetime.idle)
 
     async def user(self, name: str, role: Role = Role.DEV, password: str | None = GOOD) -> User:
         """A new user."""

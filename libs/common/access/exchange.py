@@ -11,13 +11,18 @@ from kiln.auth.v1 import auth_pb2 as pb
 
 from libs.common import request
 from libs.common.access.access_tokens import AccessToken, verify
-from libs.common.access.credentials import parse_credential
+from libs.common.access.credentials import looks_like_credential, parse_credential
+from libs.common.access.foreign_tokens import foreign_issuer
 from libs.common.access.watch import TokenState
 from libs.common.bounded import Bounded
-from libs.common.errors import KilnError, Unauthenticated, Unavailable
+from libs.common.errors import KilnError, PermissionDenied, ResourceExhausted, Unauthenticated, Unavailable
 from libs.common.logs import logger
 
 MAX_REMEMBERED: Final = 10_000
+# How long a token of somebody else's that was refused is refused without asking again.
+REFUSED_SECONDS: Final = 5.0
+# At most so many of those are being asked for at once, since anyone can make up any number of them.
+MAX_FOREIGN_AT_ONCE: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +32,11 @@ class _Exchanged:
     text: str
     token: AccessToken
     renew_at: float
+
+
+def is_exchanged(presented: str) -> bool:
+    """Whether what a caller presents means to be exchanged for an access token, and not to be one."""
+    return looks_like_credential(presented) or foreign_issuer(presented) is not None
 
 
 class Exchange:
@@ -47,9 +57,11 @@ class Exchange:
         self._clock = clock
         self._remembered: Bounded[bytes, _Exchanged] = Bounded(MAX_REMEMBERED)
         self._asking: dict[bytes, asyncio.Task[_Exchanged]] = {}
+        self._refused: Bounded[bytes, tuple[float, KilnError]] = Bounded(MAX_REMEMBERED)
+        self._foreign_asking = 0
 
     async def token(self, credential: str, address: str) -> str:
-        """An access token for an API key or a session's token.
+        """An access token for an API key, a session's token, or a token of an issuer that the auth service trusts.
 
         Args:
             credential: As the caller presents it.
@@ -57,6 +69,8 @@ class Exchange:
 
         Raises:
             Unauthenticated: it is not valid.
+            PermissionDenied: it is, but who it is of is not let in.
+            ResourceExhausted: it is of somebody else, and too many of these are being exchanged.
             Unavailable: the auth service is away, or its keys are not known yet, and the credential was not seen lately.
         """
         return (await self._current(credential, address)).text
@@ -65,7 +79,7 @@ class Exchange:
         """What the same token says, which was verified when it was exchanged.
 
         Raises:
-            Unauthenticated, Unavailable: as `token`.
+            Unauthenticated, PermissionDenied, ResourceExhausted, Unavailable: as `token`.
         """
         return (await self._current(credential, address)).token
 
@@ -95,20 +109,41 @@ class Exchange:
     def _asked(self, key: bytes, task: "asyncio.Task[_Exchanged]") -> None:
         del self._asking[key]
         # Where it was asked ahead of time, nobody else looks.
-        if not task.cancelled() and isinstance(error := task.exception(), Unauthenticated):
+        if not task.cancelled() and isinstance(error := task.exception(), Unauthenticated | PermissionDenied):
             self._remembered.pop(key, None)
         elif not task.cancelled() and error is not None:
             logger().warning("exchange_failed", error=error.message if isinstance(error, KilnError) else repr(error))
 
     async def _exchange(self, key: bytes, credential: str, address: str) -> _Exchanged:
-        if parse_credential(credential) is None:
+        message = pb.ExchangeCredentialRequest(credential=credential, address=address)
+        if parse_credential(credential) is not None:
+            answer = await self._stub.ExchangeCredential(message)
+        elif foreign_issuer(credential) is not None:
+            answer = await self._exchange_foreign(key, message)
+        else:
             raise Unauthenticated("the credential is none that Kiln gave out, or was changed on its way", reason="BAD_CREDENTIALS")
-        answer = await self._stub.ExchangeCredential(pb.ExchangeCredentialRequest(credential=credential, address=address))
         token = self._verified(answer.access_token)
         now = self._clock()
         exchanged = _Exchanged(answer.access_token, token, now + (token.expires_at - now) / 2)
         self._remembered.put(key, exchanged)
         return exchanged
+
+    async def _exchange_foreign(self, key: bytes, message: pb.ExchangeCredentialRequest) -> pb.ExchangeCredentialResponse:
+        """The same for what anyone can make up, so that a flood of it does not reach the auth service."""
+        until, refusal = self._refused.get(key, (0.0, None))
+        if refusal and self._clock() < until:
+            raise refusal.with_traceback(None)
+        if self._foreign_asking >= MAX_FOREIGN_AT_ONCE:
+            raise ResourceExhausted("too many tokens are being looked at", reason="TOO_MANY_TOKENS", retry_after=1)
+        self._foreign_asking += 1
+        try:
+            answer: pb.ExchangeCredentialResponse = await self._stub.ExchangeCredential(message)
+        except (Unauthenticated, PermissionDenied) as error:
+            self._refused.put(key, (self._clock() + REFUSED_SECONDS, error))
+            raise
+        finally:
+            self._foreign_asking -= 1
+        return answer
 
     def _verified(self, text: str) -> AccessToken:
         """What a token of the auth service's says. That it cannot be verified is no fault of who calls."""

@@ -14,8 +14,7 @@ import jwt
 from libs.common.access import access_tokens, service_tokens
 from libs.common.access.access_tokens import AccessToken, verify
 from libs.common.access.bearer import presented
-from libs.common.access.credentials import looks_like_credential
-from libs.common.access.exchange import Exchange
+from libs.common.access.exchange import Exchange, is_exchanged
 from libs.common.access.principal import Principal, Role
 from libs.common.access.service_tokens import ServiceTokens
 from libs.common.access.watch import SILENCE_SECONDS
@@ -154,7 +153,7 @@ class TokenGuard:
         text = presented(authorization)
         if text is None:
             raise Unauthenticated("authorization: must be `Bearer` and a credential", reason="BAD_CREDENTIALS")
-        if looks_like_credential(text):
+        if is_exchanged(text):
             await self._state.first_word()
             self._check_heard(self._grace_seconds)
             # Not remembered here: the exchange does that, and knows when to ask again.

@@ -16,7 +16,7 @@ from libs.common.access.principal import Principal, Role
 from libs.common.errors import Unauthenticated
 
 TYPE: Final = "kiln-service+jwt"
-_ISSUER: Final = "kiln-service"
+ISSUER: Final = "kiln-service"
 _AUDIENCE: Final = "kiln-services"
 _ALGORITHM: Final = "HS256"
 _SECONDS: Final = 300
@@ -44,7 +44,7 @@ class ServiceTokens:
         """A token of this service's own, good for some minutes more."""
         now = self._clock()
         if now >= self._until:
-            claims = {"iss": _ISSUER, "aud": _AUDIENCE, "sub": self._name, "iat": int(now), "exp": int(now + _SECONDS)}
+            claims = {"iss": ISSUER, "aud": _AUDIENCE, "sub": self._name, "iat": int(now), "exp": int(now + _SECONDS)}
             self._token = jwt.encode(claims, self._secret, algorithm=_ALGORITHM, headers={"typ": TYPE})
             self._until = now + _RENEW_SECONDS
         return self._token
@@ -61,7 +61,7 @@ class ServiceTokens:
                 self._secret,
                 algorithms=[_ALGORITHM],
                 audience=_AUDIENCE,
-                issuer=_ISSUER,
+                issuer=ISSUER,
                 leeway=LEEWAY_SECONDS,
                 options={"require": ["iss", "aud", "sub", "exp", "iat"], "strict_aud": True},
             )

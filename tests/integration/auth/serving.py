@@ -66,7 +66,7 @@ async def serving(world: AuthWorld, url: str) -> AsyncIterator[Serving]:
     """A server while the block runs."""
     log = QueuedAuditLog(world.database)
     watch = Watch(world.repository, Listener(url, CHANGES_CHANNEL))
-    public = AuthServicer(world.users, world.groups, world.sessions, world.api_keys, world.repository)
+    public = AuthServicer(world.users, world.groups, world.sessions, world.logins, world.api_keys, world.repository)
     internal = AuthInternalServicer(world.exchange, watch)
     address, services, state = f"127.0.0.1:{free_ports(1)[0]}", ServiceTokens(SERVICE_SECRET, "auth"), TokenState()
     async with open_channel(address, services) as own, open_channel(address, None) as channel:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
+import jwt
 import pytest
 import pytest_asyncio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -242,6 +243,20 @@ async def test_a_service_is_let_in_where_services_are_and_nowhere_else(server: S
     assert await refusal(server.create(metadata)) == ("PERMISSION_DENIED", "NOT_FOR_YOU")
     forged = ServiceTokens("another-secret-of-32-characters-or-more", "gateway").own()
     assert await refusal(server.resolve(bearer(forged))) == ("UNAUTHENTICATED", "BAD_TOKEN")
+
+
+async def test_a_token_of_a_trusted_issuer_is_exchanged_by_the_service_itself(server: Server) -> None:
+    user = dev()
+    token = jwt.encode({"iss": "https://id.example.com", "sub": user.id}, "a secret of thirty-two characters", headers={"typ": "at+jwt"})
+    server.auth.principals[token] = user
+
+    assert [await server.get(bearer(token)) for _ in range(3)] == [user.id] * 3
+    assert await refusal(server.create(bearer(token))) == ("PERMISSION_DENIED", "ADMIN_NEEDED")
+    # Not even where a service is let in does it pass for one.
+    assert await refusal(server.resolve(bearer(token))) == ("PERMISSION_DENIED", "NOT_FOR_YOU")
+    other = jwt.encode({"iss": "https://other.example.com"}, "a secret of thirty-two characters")
+    assert [await refusal(server.get(bearer(other))) for _ in range(2)] == [("UNAUTHENTICATED", "BAD_CREDENTIALS")] * 2
+    assert len(server.auth.exchanges) == 2
 
 
 async def test_an_api_key_is_exchanged_once_by_the_service_itself(server: Server) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import grpc
 import httpx
+import jwt
 import pytest
 from google.protobuf import empty_pb2, timestamp_pb2
 from kiln.auth.v1 import auth_pb2, auth_pb2_grpc
@@ -365,6 +366,22 @@ def test_a_session_is_exchanged_once_and_no_service_but_auth_sees_it(guarded: Gu
 
     assert token not in everything(guarded.services.calls)
     assert len(guarded.auth.exchanges) == 1
+
+
+def test_a_token_of_a_trusted_issuer_is_exchanged_once_and_no_service_but_auth_sees_it(guarded: GuardedGateway) -> None:
+    guarded.services.on("ExecuteFunction", echo)
+    user = dev()
+    token = jwt.encode({"iss": "https://id.example.com"}, "a secret of thirty-two characters", algorithm="HS256", headers={"typ": "at+jwt"})
+    guarded.auth.principals[token] = user
+
+    answers = [execute(guarded, bearer(token)) for _ in range(3)]
+    refused = [execute(guarded, bearer(jwt.encode({"iss": "x"}, "y" * 32))) for _ in range(3)]
+
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert [forwarded(guarded, call) for call in guarded.services.calls] == [user] * 3
+    assert token not in everything(guarded.services.calls)
+    assert len(guarded.auth.exchanges) == 2
+    assert {(answer.status_code, reason_of(answer)) for answer in refused} == {(401, "BAD_CREDENTIALS")}
 
 
 def test_the_front_door_does_the_same(guarded: GuardedGateway) -> None:

@@ -191,7 +191,7 @@ def test_nothing_older_than_tls_1_2_is_spoken(secure: SecureGateway, port: str) 
 
     with (
         socket.create_connection(("127.0.0.1", getattr(secure, port)), 10) as raw,
-        pytest.raises(ssl.SSLError, match=r"EOF occurred|PROTOCOL_VERSION"),
+        pytest.raises(ssl.SSLError, match=r"EOF|PROTOCOL_VERSION"),
     ):
         context.wrap_socket(raw, server_hostname="localhost")
 

@@ -3,14 +3,16 @@
 import asyncio
 from collections.abc import Sequence
 
+import jwt
 import pytest
 
+from libs.common.access import exchange as module
 from libs.common.access.access_tokens import verify
 from libs.common.access.credentials import Kind, new_credential
 from libs.common.access.exchange import Exchange
 from libs.common.access.principal import Principal
 from libs.common.access.watch import TokenState
-from libs.common.errors import Internal, KilnError, Unauthenticated, Unavailable
+from libs.common.errors import Internal, KilnError, PermissionDenied, ResourceExhausted, Unauthenticated, Unavailable
 from tests.support.access import Clock, FakeAuth, Signer, stale
 from tests.support.callers import dev
 from tests.support.waiting import until
@@ -304,3 +306,69 @@ async def test_nothing_that_is_remembered_has_the_credential(world: World) -> No
     await world.exchange.token(credential, HERE)
 
     assert credential not in repr(vars(world.exchange))
+
+
+# Tokens of somebody else's
+
+
+def foreign(number: int = 0) -> str:
+    return jwt.encode({"iss": "https://id.example.com", "n": number}, "a secret of thirty-two characters", algorithm="HS256")
+
+
+async def test_a_token_of_somebody_elses_is_exchanged_once_and_remembered_like_a_credential(world: World) -> None:
+    principal = dev()
+    world.auth.principals[foreign()] = principal
+
+    tokens = [await world.exchange.token(foreign(), HERE) for _ in range(5)]
+
+    assert world.principal(tokens[0]) == principal
+    assert world.auth.asked == [(foreign(), HERE)]
+
+
+@pytest.mark.parametrize("refusal", [REFUSAL, PermissionDenied("not you", reason="DOMAIN_NOT_ALLOWED")], ids=lambda one: one.reason)
+async def test_one_that_was_refused_is_refused_for_a_while_without_asking(world: World, refusal: KilnError) -> None:
+    world.auth.refusal = refusal
+    heard = {(await world.refusal(foreign(), type(refusal))).reason for _ in range(5)}
+    asked = len(world.auth.asked)
+
+    world.clock.move(module.REFUSED_SECONDS)
+    world.auth.principals[foreign()] = dev()
+
+    assert (heard, asked) == ({refusal.reason}, 1)
+    assert await world.exchange.token(foreign(), HERE)
+
+
+async def test_that_nobody_could_be_asked_is_no_refusal(world: World) -> None:
+    world.auth.refusal = AWAY
+    await world.refusal(foreign(), Unavailable)
+    world.auth.principals[foreign()] = dev()
+
+    assert await world.exchange.token(foreign(), HERE)
+
+
+async def test_refusals_are_not_remembered_without_end(world: World) -> None:
+    world.exchange._refused.most = 3
+    for number in range(5):
+        await world.refusal(foreign(number))
+
+    await world.refusal(foreign(4))
+    await world.refusal(foreign(0))
+
+    assert [token for token, _ in world.auth.asked] == [*map(foreign, range(5)), foreign(0)]
+
+
+async def test_a_flood_of_made_up_tokens_leaves_the_auth_service_to_others(world: World) -> None:
+    credential = world.credential()
+    world.auth.gate.clear()
+    flood = [asyncio.create_task(world.refusal(foreign(number))) for number in range(module.MAX_FOREIGN_AT_ONCE)]
+    await until(lambda: len(world.auth.asked) == module.MAX_FOREIGN_AT_ONCE)
+
+    refused = await world.refusal(foreign(-1), ResourceExhausted)
+    own = asyncio.create_task(world.exchange.token(credential, HERE))
+    await until(lambda: len(world.auth.asked) == module.MAX_FOREIGN_AT_ONCE + 1)
+    world.auth.gate.set()
+    await asyncio.gather(*flood)
+
+    assert (refused.reason, refused.retry_after) == ("TOO_MANY_TOKENS", 1)
+    assert await own
+    await world.refusal(foreign(-1))

@@ -24,7 +24,7 @@ ADMIN: Role
 DEV: Role
 
 class User(_message.Message):
-    __slots__ = ("id", "name", "role", "disabled", "groups", "has_password", "created_at", "updated_at")
+    __slots__ = ("id", "name", "role", "disabled", "groups", "has_password", "created_at", "updated_at", "issuer")
     ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
@@ -33,6 +33,7 @@ class User(_message.Message):
     HAS_PASSWORD_FIELD_NUMBER: _ClassVar[int]
     CREATED_AT_FIELD_NUMBER: _ClassVar[int]
     UPDATED_AT_FIELD_NUMBER: _ClassVar[int]
+    ISSUER_FIELD_NUMBER: _ClassVar[int]
     id: str
     name: str
     role: Role
@@ -41,7 +42,8 @@ class User(_message.Message):
     has_password: bool
     created_at: _timestamp_pb2.Timestamp
     updated_at: _timestamp_pb2.Timestamp
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., disabled: _Optional[bool] = ..., groups: _Optional[_Iterable[str]] = ..., has_password: _Optional[bool] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    issuer: str
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., disabled: _Optional[bool] = ..., groups: _Optional[_Iterable[str]] = ..., has_password: _Optional[bool] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., issuer: _Optional[str] = ...) -> None: ...
 
 class Group(_message.Message):
     __slots__ = ("id", "name", "description", "created_at", "updated_at")
@@ -106,7 +108,7 @@ class ApiKey(_message.Message):
     def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., user: _Optional[str] = ..., functions: _Optional[_Iterable[str]] = ..., verbs: _Optional[_Iterable[_Union[_options_pb2.Verb, str]]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_used_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_used_address: _Optional[str] = ..., revoked_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., successor: _Optional[str] = ..., key: _Optional[str] = ...) -> None: ...
 
 class Caller(_message.Message):
-    __slots__ = ("id", "name", "role", "groups", "session", "api_key", "functions", "verbs")
+    __slots__ = ("id", "name", "role", "groups", "session", "api_key", "functions", "verbs", "has_password")
     ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
@@ -115,6 +117,7 @@ class Caller(_message.Message):
     API_KEY_FIELD_NUMBER: _ClassVar[int]
     FUNCTIONS_FIELD_NUMBER: _ClassVar[int]
     VERBS_FIELD_NUMBER: _ClassVar[int]
+    HAS_PASSWORD_FIELD_NUMBER: _ClassVar[int]
     id: str
     name: str
     role: Role
@@ -123,7 +126,8 @@ class Caller(_message.Message):
     api_key: str
     functions: _containers.RepeatedScalarFieldContainer[str]
     verbs: _containers.RepeatedScalarFieldContainer[_options_pb2.Verb]
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., groups: _Optional[_Iterable[str]] = ..., session: _Optional[str] = ..., api_key: _Optional[str] = ..., functions: _Optional[_Iterable[str]] = ..., verbs: _Optional[_Iterable[_Union[_options_pb2.Verb, str]]] = ...) -> None: ...
+    has_password: bool
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., groups: _Optional[_Iterable[str]] = ..., session: _Optional[str] = ..., api_key: _Optional[str] = ..., functions: _Optional[_Iterable[str]] = ..., verbs: _Optional[_Iterable[_Union[_options_pb2.Verb, str]]] = ..., has_password: _Optional[bool] = ...) -> None: ...
 
 class LoginRequest(_message.Message):
     __slots__ = ("name", "password")
@@ -142,6 +146,70 @@ class LoginResponse(_message.Message):
     expires_at: _timestamp_pb2.Timestamp
     session_token: str
     def __init__(self, caller: _Optional[_Union[Caller, _Mapping]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., session_token: _Optional[str] = ...) -> None: ...
+
+class ListIdentityProvidersRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListIdentityProvidersResponse(_message.Message):
+    __slots__ = ("providers",)
+    PROVIDERS_FIELD_NUMBER: _ClassVar[int]
+    providers: _containers.RepeatedCompositeFieldContainer[IdentityProvider]
+    def __init__(self, providers: _Optional[_Iterable[_Union[IdentityProvider, _Mapping]]] = ...) -> None: ...
+
+class IdentityProvider(_message.Message):
+    __slots__ = ("id", "title", "login_url")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    TITLE_FIELD_NUMBER: _ClassVar[int]
+    LOGIN_URL_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    title: str
+    login_url: str
+    def __init__(self, id: _Optional[str] = ..., title: _Optional[str] = ..., login_url: _Optional[str] = ...) -> None: ...
+
+class BeginOidcLoginRequest(_message.Message):
+    __slots__ = ("provider",)
+    PROVIDER_FIELD_NUMBER: _ClassVar[int]
+    provider: str
+    def __init__(self, provider: _Optional[str] = ...) -> None: ...
+
+class BeginOidcLoginResponse(_message.Message):
+    __slots__ = ("location", "login")
+    LOCATION_FIELD_NUMBER: _ClassVar[int]
+    LOGIN_FIELD_NUMBER: _ClassVar[int]
+    location: str
+    login: str
+    def __init__(self, location: _Optional[str] = ..., login: _Optional[str] = ...) -> None: ...
+
+class CompleteOidcLoginRequest(_message.Message):
+    __slots__ = ("provider", "state", "code", "error", "iss", "login")
+    PROVIDER_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    ISS_FIELD_NUMBER: _ClassVar[int]
+    LOGIN_FIELD_NUMBER: _ClassVar[int]
+    provider: str
+    state: str
+    code: str
+    error: str
+    iss: str
+    login: str
+    def __init__(self, provider: _Optional[str] = ..., state: _Optional[str] = ..., code: _Optional[str] = ..., error: _Optional[str] = ..., iss: _Optional[str] = ..., login: _Optional[str] = ...) -> None: ...
+
+class CompleteOidcLoginResponse(_message.Message):
+    __slots__ = ("location", "session_token", "caller", "expires_at", "login")
+    LOCATION_FIELD_NUMBER: _ClassVar[int]
+    SESSION_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    CALLER_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
+    LOGIN_FIELD_NUMBER: _ClassVar[int]
+    location: str
+    session_token: str
+    caller: Caller
+    expires_at: _timestamp_pb2.Timestamp
+    login: str
+    def __init__(self, location: _Optional[str] = ..., session_token: _Optional[str] = ..., caller: _Optional[_Union[Caller, _Mapping]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., login: _Optional[str] = ...) -> None: ...
 
 class LogoutRequest(_message.Message):
     __slots__ = ()

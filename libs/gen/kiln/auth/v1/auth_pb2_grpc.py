@@ -48,6 +48,21 @@ class AuthStub:
                 request_serializer=kiln_dot_auth_dot_v1_dot_auth__pb2.LogoutRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 _registered_method=True)
+        self.ListIdentityProviders = channel.unary_unary(
+                '/kiln.auth.v1.Auth/ListIdentityProviders',
+                request_serializer=kiln_dot_auth_dot_v1_dot_auth__pb2.ListIdentityProvidersRequest.SerializeToString,
+                response_deserializer=kiln_dot_auth_dot_v1_dot_auth__pb2.ListIdentityProvidersResponse.FromString,
+                _registered_method=True)
+        self.BeginOidcLogin = channel.unary_unary(
+                '/kiln.auth.v1.Auth/BeginOidcLogin',
+                request_serializer=kiln_dot_auth_dot_v1_dot_auth__pb2.BeginOidcLoginRequest.SerializeToString,
+                response_deserializer=kiln_dot_auth_dot_v1_dot_auth__pb2.BeginOidcLoginResponse.FromString,
+                _registered_method=True)
+        self.CompleteOidcLogin = channel.unary_unary(
+                '/kiln.auth.v1.Auth/CompleteOidcLogin',
+                request_serializer=kiln_dot_auth_dot_v1_dot_auth__pb2.CompleteOidcLoginRequest.SerializeToString,
+                response_deserializer=kiln_dot_auth_dot_v1_dot_auth__pb2.CompleteOidcLoginResponse.FromString,
+                _registered_method=True)
         self.GetCaller = channel.unary_unary(
                 '/kiln.auth.v1.Auth/GetCaller',
                 request_serializer=kiln_dot_auth_dot_v1_dot_auth__pb2.GetCallerRequest.SerializeToString,
@@ -188,6 +203,36 @@ class AuthServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListIdentityProviders(self, request, context):
+        """Lists the identity providers that users may sign in by, in the order of the settings.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BeginOidcLogin(self, request, context):
+        """Begins to sign in by an identity provider (OpenID Connect, authorization code with PKCE): sends a browser there. What it takes to go
+        on is in a cookie, so that only the same browser can, within ten minutes.
+
+        Errors: `NOT_FOUND` (reason `PROVIDER_NOT_FOUND`), `UNAVAILABLE` (reason `PROVIDER_AWAY`: it does not answer).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CompleteOidcLogin(self, request, context):
+        """Where an identity provider sends a browser back to: begins a session of the user that the provider names, and makes that user at the
+        first time. Each login goes on once.
+
+        Errors: `NOT_FOUND` (reason `PROVIDER_NOT_FOUND`), `UNAUTHENTICATED` (reason `LOGIN_EXPIRED`: it was not begun in this browser, or too
+        long ago, or has gone on already; or `BAD_IDENTITY`: what the provider says of the user is not valid), `PERMISSION_DENIED` (reason
+        `LOGIN_DENIED`: the provider says so; `EMAIL_NOT_VERIFIED`, `DOMAIN_NOT_ALLOWED` or `USER_DISABLED`), `UNAVAILABLE` (reason
+        `PROVIDER_AWAY`), `RESOURCE_EXHAUSTED` (reason `LOGINS_BUSY`).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetCaller(self, request, context):
         """Who the caller is, and what its credential is narrowed to.
         """
@@ -199,8 +244,8 @@ class AuthServicer:
         """Changes the caller's own password. Every other session of the caller ends; API keys stay.
 
         Errors: `UNAUTHENTICATED` (reason `BAD_CREDENTIALS`: the current password is another), `INVALID_ARGUMENT` (the new one is too short,
-        too long or easily guessed), `PERMISSION_DENIED` (reason `SESSION_NEEDED`: the call is made with an API key), `RESOURCE_EXHAUSTED`
-        as of `Login`.
+        too long or easily guessed), `PERMISSION_DENIED` (reason `SESSION_NEEDED`: the call is made with an API key), `FAILED_PRECONDITION`
+        (reason `NO_PASSWORD`: the caller signs in by an identity provider), `RESOURCE_EXHAUSTED` as of `Login`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -244,7 +289,8 @@ class AuthServicer:
         """Changes a user; absent fields stay as they are. A new role, a new password and disabling act within five seconds everywhere; the last
         two end all sessions of the user.
 
-        Errors: `NOT_FOUND`, `INVALID_ARGUMENT`, `FAILED_PRECONDITION` (reason `LAST_ADMIN`: nobody would be left to administer).
+        Errors: `NOT_FOUND`, `INVALID_ARGUMENT`, `FAILED_PRECONDITION` (reason `LAST_ADMIN`: nobody would be left to administer; or
+        `NO_PASSWORD`: a password for a user who signs in by an identity provider).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -411,6 +457,21 @@ def add_AuthServicer_to_server(servicer, server):
                     servicer.Logout,
                     request_deserializer=kiln_dot_auth_dot_v1_dot_auth__pb2.LogoutRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'ListIdentityProviders': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListIdentityProviders,
+                    request_deserializer=kiln_dot_auth_dot_v1_dot_auth__pb2.ListIdentityProvidersRequest.FromString,
+                    response_serializer=kiln_dot_auth_dot_v1_dot_auth__pb2.ListIdentityProvidersResponse.SerializeToString,
+            ),
+            'BeginOidcLogin': grpc.unary_unary_rpc_method_handler(
+                    servicer.BeginOidcLogin,
+                    request_deserializer=kiln_dot_auth_dot_v1_dot_auth__pb2.BeginOidcLoginRequest.FromString,
+                    response_serializer=kiln_dot_auth_dot_v1_dot_auth__pb2.BeginOidcLoginResponse.SerializeToString,
+            ),
+            'CompleteOidcLogin': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompleteOidcLogin,
+                    request_deserializer=kiln_dot_auth_dot_v1_dot_auth__pb2.CompleteOidcLoginRequest.FromString,
+                    response_serializer=kiln_dot_auth_dot_v1_dot_auth__pb2.CompleteOidcLoginResponse.SerializeToString,
             ),
             'GetCaller': grpc.unary_unary_rpc_method_handler(
                     servicer.GetCaller,
@@ -585,6 +646,87 @@ class Auth:
             '/kiln.auth.v1.Auth/Logout',
             kiln_dot_auth_dot_v1_dot_auth__pb2.LogoutRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListIdentityProviders(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kiln.auth.v1.Auth/ListIdentityProviders',
+            kiln_dot_auth_dot_v1_dot_auth__pb2.ListIdentityProvidersRequest.SerializeToString,
+            kiln_dot_auth_dot_v1_dot_auth__pb2.ListIdentityProvidersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BeginOidcLogin(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kiln.auth.v1.Auth/BeginOidcLogin',
+            kiln_dot_auth_dot_v1_dot_auth__pb2.BeginOidcLoginRequest.SerializeToString,
+            kiln_dot_auth_dot_v1_dot_auth__pb2.BeginOidcLoginResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompleteOidcLogin(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kiln.auth.v1.Auth/CompleteOidcLogin',
+            kiln_dot_auth_dot_v1_dot_auth__pb2.CompleteOidcLoginRequest.SerializeToString,
+            kiln_dot_auth_dot_v1_dot_auth__pb2.CompleteOidcLoginResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -1331,9 +1473,11 @@ class AuthInternalServicer:
     """
 
     def ExchangeCredential(self, request, context):
-        """Exchanges what a caller presents, an API key or a session's token, for an access token: a JWT that every service verifies by itself.
+        """Exchanges what a caller presents, an API key, a session's token or a token of a trusted issuer, for an access token: a JWT that every
+        service verifies by itself.
 
-        Errors: `UNAUTHENTICATED` (reason `BAD_CREDENTIALS`: it is unknown, expired, revoked, or its user is disabled).
+        Errors: `UNAUTHENTICATED` (reason `BAD_CREDENTIALS`: it is unknown, expired, revoked, or its user is disabled), `PERMISSION_DENIED`
+        (reason `EMAIL_NOT_VERIFIED` or `DOMAIN_NOT_ALLOWED`), `UNAVAILABLE` (reason `PROVIDER_AWAY`: the keys of the issuer cannot be had).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

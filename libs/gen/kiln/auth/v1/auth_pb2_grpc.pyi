@@ -45,14 +45,31 @@ class AuthStub:
     """
     Logout: _grpc.UnaryUnaryMultiCallable[_auth_pb2.LogoutRequest, _empty_pb2.Empty]
     """Ends the session that the call is made with. With an API key it does nothing."""
+    ListIdentityProviders: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ListIdentityProvidersRequest, _auth_pb2.ListIdentityProvidersResponse]
+    """Lists the identity providers that users may sign in by, in the order of the settings."""
+    BeginOidcLogin: _grpc.UnaryUnaryMultiCallable[_auth_pb2.BeginOidcLoginRequest, _auth_pb2.BeginOidcLoginResponse]
+    """Begins to sign in by an identity provider (OpenID Connect, authorization code with PKCE): sends a browser there. What it takes to go
+    on is in a cookie, so that only the same browser can, within ten minutes.
+
+    Errors: `NOT_FOUND` (reason `PROVIDER_NOT_FOUND`), `UNAVAILABLE` (reason `PROVIDER_AWAY`: it does not answer).
+    """
+    CompleteOidcLogin: _grpc.UnaryUnaryMultiCallable[_auth_pb2.CompleteOidcLoginRequest, _auth_pb2.CompleteOidcLoginResponse]
+    """Where an identity provider sends a browser back to: begins a session of the user that the provider names, and makes that user at the
+    first time. Each login goes on once.
+
+    Errors: `NOT_FOUND` (reason `PROVIDER_NOT_FOUND`), `UNAUTHENTICATED` (reason `LOGIN_EXPIRED`: it was not begun in this browser, or too
+    long ago, or has gone on already; or `BAD_IDENTITY`: what the provider says of the user is not valid), `PERMISSION_DENIED` (reason
+    `LOGIN_DENIED`: the provider says so; `EMAIL_NOT_VERIFIED`, `DOMAIN_NOT_ALLOWED` or `USER_DISABLED`), `UNAVAILABLE` (reason
+    `PROVIDER_AWAY`), `RESOURCE_EXHAUSTED` (reason `LOGINS_BUSY`).
+    """
     GetCaller: _grpc.UnaryUnaryMultiCallable[_auth_pb2.GetCallerRequest, _auth_pb2.Caller]
     """Who the caller is, and what its credential is narrowed to."""
     ChangePassword: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ChangePasswordRequest, _empty_pb2.Empty]
     """Changes the caller's own password. Every other session of the caller ends; API keys stay.
 
     Errors: `UNAUTHENTICATED` (reason `BAD_CREDENTIALS`: the current password is another), `INVALID_ARGUMENT` (the new one is too short,
-    too long or easily guessed), `PERMISSION_DENIED` (reason `SESSION_NEEDED`: the call is made with an API key), `RESOURCE_EXHAUSTED`
-    as of `Login`.
+    too long or easily guessed), `PERMISSION_DENIED` (reason `SESSION_NEEDED`: the call is made with an API key), `FAILED_PRECONDITION`
+    (reason `NO_PASSWORD`: the caller signs in by an identity provider), `RESOURCE_EXHAUSTED` as of `Login`.
     """
     GetKeySet: _grpc.UnaryUnaryMultiCallable[_auth_pb2.GetKeySetRequest, _auth_pb2.KeySet]
     """The public keys by which access tokens are verified, as a JSON Web Key Set (RFC 7517)."""
@@ -75,7 +92,8 @@ class AuthStub:
     """Changes a user; absent fields stay as they are. A new role, a new password and disabling act within five seconds everywhere; the last
     two end all sessions of the user.
 
-    Errors: `NOT_FOUND`, `INVALID_ARGUMENT`, `FAILED_PRECONDITION` (reason `LAST_ADMIN`: nobody would be left to administer).
+    Errors: `NOT_FOUND`, `INVALID_ARGUMENT`, `FAILED_PRECONDITION` (reason `LAST_ADMIN`: nobody would be left to administer; or
+    `NO_PASSWORD`: a password for a user who signs in by an identity provider).
     """
     DeleteUser: _grpc.UnaryUnaryMultiCallable[_auth_pb2.DeleteUserRequest, _empty_pb2.Empty]
     """Deletes a user, with all sessions and API keys. Access lists that name the user keep the dead id, so that none becomes public.
@@ -179,14 +197,31 @@ class AuthAsyncStub(AuthStub):
     """
     Logout: _aio.UnaryUnaryMultiCallable[_auth_pb2.LogoutRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Ends the session that the call is made with. With an API key it does nothing."""
+    ListIdentityProviders: _aio.UnaryUnaryMultiCallable[_auth_pb2.ListIdentityProvidersRequest, _auth_pb2.ListIdentityProvidersResponse]  # type: ignore[assignment]
+    """Lists the identity providers that users may sign in by, in the order of the settings."""
+    BeginOidcLogin: _aio.UnaryUnaryMultiCallable[_auth_pb2.BeginOidcLoginRequest, _auth_pb2.BeginOidcLoginResponse]  # type: ignore[assignment]
+    """Begins to sign in by an identity provider (OpenID Connect, authorization code with PKCE): sends a browser there. What it takes to go
+    on is in a cookie, so that only the same browser can, within ten minutes.
+
+    Errors: `NOT_FOUND` (reason `PROVIDER_NOT_FOUND`), `UNAVAILABLE` (reason `PROVIDER_AWAY`: it does not answer).
+    """
+    CompleteOidcLogin: _aio.UnaryUnaryMultiCallable[_auth_pb2.CompleteOidcLoginRequest, _auth_pb2.CompleteOidcLoginResponse]  # type: ignore[assignment]
+    """Where an identity provider sends a browser back to: begins a session of the user that the provider names, and makes that user at the
+    first time. Each login goes on once.
+
+    Errors: `NOT_FOUND` (reason `PROVIDER_NOT_FOUND`), `UNAUTHENTICATED` (reason `LOGIN_EXPIRED`: it was not begun in this browser, or too
+    long ago, or has gone on already; or `BAD_IDENTITY`: what the provider says of the user is not valid), `PERMISSION_DENIED` (reason
+    `LOGIN_DENIED`: the provider says so; `EMAIL_NOT_VERIFIED`, `DOMAIN_NOT_ALLOWED` or `USER_DISABLED`), `UNAVAILABLE` (reason
+    `PROVIDER_AWAY`), `RESOURCE_EXHAUSTED` (reason `LOGINS_BUSY`).
+    """
     GetCaller: _aio.UnaryUnaryMultiCallable[_auth_pb2.GetCallerRequest, _auth_pb2.Caller]  # type: ignore[assignment]
     """Who the caller is, and what its credential is narrowed to."""
     ChangePassword: _aio.UnaryUnaryMultiCallable[_auth_pb2.ChangePasswordRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Changes the caller's own password. Every other session of the caller ends; API keys stay.
 
     Errors: `UNAUTHENTICATED` (reason `BAD_CREDENTIALS`: the current password is another), `INVALID_ARGUMENT` (the new one is too short,
-    too long or easily guessed), `PERMISSION_DENIED` (reason `SESSION_NEEDED`: the call is made with an API key), `RESOURCE_EXHAUSTED`
-    as of `Login`.
+    too long or easily guessed), `PERMISSION_DENIED` (reason `SESSION_NEEDED`: the call is made with an API key), `FAILED_PRECONDITION`
+    (reason `NO_PASSWORD`: the caller signs in by an identity provider), `RESOURCE_EXHAUSTED` as of `Login`.
     """
     GetKeySet: _aio.UnaryUnaryMultiCallable[_auth_pb2.GetKeySetRequest, _auth_pb2.KeySet]  # type: ignore[assignment]
     """The public keys by which access tokens are verified, as a JSON Web Key Set (RFC 7517)."""
@@ -209,7 +244,8 @@ class AuthAsyncStub(AuthStub):
     """Changes a user; absent fields stay as they are. A new role, a new password and disabling act within five seconds everywhere; the last
     two end all sessions of the user.
 
-    Errors: `NOT_FOUND`, `INVALID_ARGUMENT`, `FAILED_PRECONDITION` (reason `LAST_ADMIN`: nobody would be left to administer).
+    Errors: `NOT_FOUND`, `INVALID_ARGUMENT`, `FAILED_PRECONDITION` (reason `LAST_ADMIN`: nobody would be left to administer; or
+    `NO_PASSWORD`: a password for a user who signs in by an identity provider).
     """
     DeleteUser: _aio.UnaryUnaryMultiCallable[_auth_pb2.DeleteUserRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes a user, with all sessions and API keys. Access lists that name the user keep the dead id, so that none becomes public.
@@ -324,6 +360,41 @@ class AuthServicer(metaclass=_abc_1.ABCMeta):
         """Ends the session that the call is made with. With an API key it does nothing."""
 
     @_abc_1.abstractmethod
+    def ListIdentityProviders(
+        self,
+        request: _auth_pb2.ListIdentityProvidersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.ListIdentityProvidersResponse, _abc.Awaitable[_auth_pb2.ListIdentityProvidersResponse]]:
+        """Lists the identity providers that users may sign in by, in the order of the settings."""
+
+    @_abc_1.abstractmethod
+    def BeginOidcLogin(
+        self,
+        request: _auth_pb2.BeginOidcLoginRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.BeginOidcLoginResponse, _abc.Awaitable[_auth_pb2.BeginOidcLoginResponse]]:
+        """Begins to sign in by an identity provider (OpenID Connect, authorization code with PKCE): sends a browser there. What it takes to go
+        on is in a cookie, so that only the same browser can, within ten minutes.
+
+        Errors: `NOT_FOUND` (reason `PROVIDER_NOT_FOUND`), `UNAVAILABLE` (reason `PROVIDER_AWAY`: it does not answer).
+        """
+
+    @_abc_1.abstractmethod
+    def CompleteOidcLogin(
+        self,
+        request: _auth_pb2.CompleteOidcLoginRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.CompleteOidcLoginResponse, _abc.Awaitable[_auth_pb2.CompleteOidcLoginResponse]]:
+        """Where an identity provider sends a browser back to: begins a session of the user that the provider names, and makes that user at the
+        first time. Each login goes on once.
+
+        Errors: `NOT_FOUND` (reason `PROVIDER_NOT_FOUND`), `UNAUTHENTICATED` (reason `LOGIN_EXPIRED`: it was not begun in this browser, or too
+        long ago, or has gone on already; or `BAD_IDENTITY`: what the provider says of the user is not valid), `PERMISSION_DENIED` (reason
+        `LOGIN_DENIED`: the provider says so; `EMAIL_NOT_VERIFIED`, `DOMAIN_NOT_ALLOWED` or `USER_DISABLED`), `UNAVAILABLE` (reason
+        `PROVIDER_AWAY`), `RESOURCE_EXHAUSTED` (reason `LOGINS_BUSY`).
+        """
+
+    @_abc_1.abstractmethod
     def GetCaller(
         self,
         request: _auth_pb2.GetCallerRequest,
@@ -340,8 +411,8 @@ class AuthServicer(metaclass=_abc_1.ABCMeta):
         """Changes the caller's own password. Every other session of the caller ends; API keys stay.
 
         Errors: `UNAUTHENTICATED` (reason `BAD_CREDENTIALS`: the current password is another), `INVALID_ARGUMENT` (the new one is too short,
-        too long or easily guessed), `PERMISSION_DENIED` (reason `SESSION_NEEDED`: the call is made with an API key), `RESOURCE_EXHAUSTED`
-        as of `Login`.
+        too long or easily guessed), `PERMISSION_DENIED` (reason `SESSION_NEEDED`: the call is made with an API key), `FAILED_PRECONDITION`
+        (reason `NO_PASSWORD`: the caller signs in by an identity provider), `RESOURCE_EXHAUSTED` as of `Login`.
         """
 
     @_abc_1.abstractmethod
@@ -394,7 +465,8 @@ class AuthServicer(metaclass=_abc_1.ABCMeta):
         """Changes a user; absent fields stay as they are. A new role, a new password and disabling act within five seconds everywhere; the last
         two end all sessions of the user.
 
-        Errors: `NOT_FOUND`, `INVALID_ARGUMENT`, `FAILED_PRECONDITION` (reason `LAST_ADMIN`: nobody would be left to administer).
+        Errors: `NOT_FOUND`, `INVALID_ARGUMENT`, `FAILED_PRECONDITION` (reason `LAST_ADMIN`: nobody would be left to administer; or
+        `NO_PASSWORD`: a password for a user who signs in by an identity provider).
         """
 
     @_abc_1.abstractmethod
@@ -640,9 +712,11 @@ class AuthInternalStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AuthInternalAsyncStub: ...
     ExchangeCredential: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ExchangeCredentialRequest, _auth_pb2.ExchangeCredentialResponse]
-    """Exchanges what a caller presents, an API key or a session's token, for an access token: a JWT that every service verifies by itself.
+    """Exchanges what a caller presents, an API key, a session's token or a token of a trusted issuer, for an access token: a JWT that every
+    service verifies by itself.
 
-    Errors: `UNAUTHENTICATED` (reason `BAD_CREDENTIALS`: it is unknown, expired, revoked, or its user is disabled).
+    Errors: `UNAUTHENTICATED` (reason `BAD_CREDENTIALS`: it is unknown, expired, revoked, or its user is disabled), `PERMISSION_DENIED`
+    (reason `EMAIL_NOT_VERIFIED` or `DOMAIN_NOT_ALLOWED`), `UNAVAILABLE` (reason `PROVIDER_AWAY`: the keys of the issuer cannot be had).
     """
     WatchTokens: _grpc.UnaryStreamMultiCallable[_auth_pb2.WatchTokensRequest, _auth_pb2.WatchTokensResponse]
     """Tells what services must know to verify access tokens by themselves: first the whole state, then every change, and a heartbeat each
@@ -655,9 +729,11 @@ class AuthInternalAsyncStub(AuthInternalStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ExchangeCredential: _aio.UnaryUnaryMultiCallable[_auth_pb2.ExchangeCredentialRequest, _auth_pb2.ExchangeCredentialResponse]  # type: ignore[assignment]
-    """Exchanges what a caller presents, an API key or a session's token, for an access token: a JWT that every service verifies by itself.
+    """Exchanges what a caller presents, an API key, a session's token or a token of a trusted issuer, for an access token: a JWT that every
+    service verifies by itself.
 
-    Errors: `UNAUTHENTICATED` (reason `BAD_CREDENTIALS`: it is unknown, expired, revoked, or its user is disabled).
+    Errors: `UNAUTHENTICATED` (reason `BAD_CREDENTIALS`: it is unknown, expired, revoked, or its user is disabled), `PERMISSION_DENIED`
+    (reason `EMAIL_NOT_VERIFIED` or `DOMAIN_NOT_ALLOWED`), `UNAVAILABLE` (reason `PROVIDER_AWAY`: the keys of the issuer cannot be had).
     """
     WatchTokens: _aio.UnaryStreamMultiCallable[_auth_pb2.WatchTokensRequest, _auth_pb2.WatchTokensResponse]  # type: ignore[assignment]
     """Tells what services must know to verify access tokens by themselves: first the whole state, then every change, and a heartbeat each
@@ -673,9 +749,11 @@ class AuthInternalServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.ExchangeCredentialRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.ExchangeCredentialResponse, _abc.Awaitable[_auth_pb2.ExchangeCredentialResponse]]:
-        """Exchanges what a caller presents, an API key or a session's token, for an access token: a JWT that every service verifies by itself.
+        """Exchanges what a caller presents, an API key, a session's token or a token of a trusted issuer, for an access token: a JWT that every
+        service verifies by itself.
 
-        Errors: `UNAUTHENTICATED` (reason `BAD_CREDENTIALS`: it is unknown, expired, revoked, or its user is disabled).
+        Errors: `UNAUTHENTICATED` (reason `BAD_CREDENTIALS`: it is unknown, expired, revoked, or its user is disabled), `PERMISSION_DENIED`
+        (reason `EMAIL_NOT_VERIFIED` or `DOMAIN_NOT_ALLOWED`), `UNAVAILABLE` (reason `PROVIDER_AWAY`: the keys of the issuer cannot be had).
         """
 
     @_abc_1.abstractmethod

@@ -25,19 +25,21 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dkiln/options/v1/options.proto\x12\x0fkiln.options.v1\x1a google/protobuf/descriptor.proto\"\xc5\x01\n\x06Policy\x12\x18\n\x10\x64\x65\x61\x64line_seconds\x18\x01 \x01(\x01\x12\x12\n\nidempotent\x18\x02 \x01(\x08\x12\'\n\x06\x61\x63\x63\x65ss\x18\x03 \x01(\x0e\x32\x17.kiln.options.v1.Access\x12#\n\x04verb\x18\x04 \x01(\x0e\x32\x15.kiln.options.v1.Verb\x12\x18\n\x10within_functions\x18\x05 \x01(\x08\x12%\n\x05\x61udit\x18\x06 \x01(\x0b\x32\x16.kiln.options.v1.Audit\"1\n\x05\x41udit\x12\x0e\n\x06\x65ntity\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x03(\t\x12\x0c\n\x04user\x18\x03 \x03(\t*S\n\x06\x41\x63\x63\x65ss\x12\x16\n\x12\x41\x43\x43\x45SS_UNSPECIFIED\x10\x00\x12\n\n\x06PUBLIC\x10\x01\x12\r\n\tSIGNED_IN\x10\x02\x12\t\n\x05\x41\x44MIN\x10\x03\x12\x0b\n\x07SERVICE\x10\x04*?\n\x04Verb\x12\x14\n\x10VERB_UNSPECIFIED\x10\x00\x12\x08\n\x04READ\x10\x01\x12\x0b\n\x07\x45XECUTE\x10\x02\x12\n\n\x06MANAGE\x10\x03:I\n\x06policy\x12\x1e.google.protobuf.MethodOptions\x18\xd1\x86\x03 \x01(\x0b\x32\x17.kiln.options.v1.Policy:<\n\x12rest_clears_cookie\x12\x1e.google.protobuf.MethodOptions\x18\xd6\x86\x03 \x01(\x08:2\n\tjson_text\x12\x1d.google.protobuf.FieldOptions\x18\xd2\x86\x03 \x01(\t:3\n\nrest_value\x12\x1d.google.protobuf.FieldOptions\x18\xd3\x86\x03 \x01(\x05:4\n\x0brest_cookie\x12\x1d.google.protobuf.FieldOptions\x18\xd5\x86\x03 \x01(\x08:4\n\x0brest_header\x12\x1d.google.protobuf.FieldOptions\x18\xd4\x86\x03 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dkiln/options/v1/options.proto\x12\x0fkiln.options.v1\x1a google/protobuf/descriptor.proto\"\xc5\x01\n\x06Policy\x12\x18\n\x10\x64\x65\x61\x64line_seconds\x18\x01 \x01(\x01\x12\x12\n\nidempotent\x18\x02 \x01(\x08\x12\'\n\x06\x61\x63\x63\x65ss\x18\x03 \x01(\x0e\x32\x17.kiln.options.v1.Access\x12#\n\x04verb\x18\x04 \x01(\x0e\x32\x15.kiln.options.v1.Verb\x12\x18\n\x10within_functions\x18\x05 \x01(\x08\x12%\n\x05\x61udit\x18\x06 \x01(\x0b\x32\x16.kiln.options.v1.Audit\"1\n\x05\x41udit\x12\x0e\n\x06\x65ntity\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x03(\t\x12\x0c\n\x04user\x18\x03 \x03(\t\"5\n\x06\x43ookie\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0f\n\x07seconds\x18\x03 \x01(\x05*S\n\x06\x41\x63\x63\x65ss\x12\x16\n\x12\x41\x43\x43\x45SS_UNSPECIFIED\x10\x00\x12\n\n\x06PUBLIC\x10\x01\x12\r\n\tSIGNED_IN\x10\x02\x12\t\n\x05\x41\x44MIN\x10\x03\x12\x0b\n\x07SERVICE\x10\x04*?\n\x04Verb\x12\x14\n\x10VERB_UNSPECIFIED\x10\x00\x12\x08\n\x04READ\x10\x01\x12\x0b\n\x07\x45XECUTE\x10\x02\x12\n\n\x06MANAGE\x10\x03:I\n\x06policy\x12\x1e.google.protobuf.MethodOptions\x18\xd1\x86\x03 \x01(\x0b\x32\x17.kiln.options.v1.Policy:<\n\x12rest_clears_cookie\x12\x1e.google.protobuf.MethodOptions\x18\xd6\x86\x03 \x01(\x08:9\n\x0frest_open_query\x12\x1e.google.protobuf.MethodOptions\x18\xd8\x86\x03 \x01(\x08:2\n\tjson_text\x12\x1d.google.protobuf.FieldOptions\x18\xd2\x86\x03 \x01(\t:3\n\nrest_value\x12\x1d.google.protobuf.FieldOptions\x18\xd3\x86\x03 \x01(\x05:4\n\x0brest_cookie\x12\x1d.google.protobuf.FieldOptions\x18\xd5\x86\x03 \x01(\x08:S\n\x11rest_other_cookie\x12\x1d.google.protobuf.FieldOptions\x18\xd7\x86\x03 \x01(\x0b\x32\x17.kiln.options.v1.Cookie:6\n\rrest_location\x12\x1d.google.protobuf.FieldOptions\x18\xd9\x86\x03 \x01(\x08:4\n\x0brest_header\x12\x1d.google.protobuf.FieldOptions\x18\xd4\x86\x03 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'kiln.options.v1.options_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ACCESS']._serialized_start=335
-  _globals['_ACCESS']._serialized_end=418
-  _globals['_VERB']._serialized_start=420
-  _globals['_VERB']._serialized_end=483
+  _globals['_ACCESS']._serialized_start=390
+  _globals['_ACCESS']._serialized_end=473
+  _globals['_VERB']._serialized_start=475
+  _globals['_VERB']._serialized_end=538
   _globals['_POLICY']._serialized_start=85
   _globals['_POLICY']._serialized_end=282
   _globals['_AUDIT']._serialized_start=284
   _globals['_AUDIT']._serialized_end=333
+  _globals['_COOKIE']._serialized_start=335
+  _globals['_COOKIE']._serialized_end=388
 # @@protoc_insertion_point(module_scope)

@@ -35,12 +35,18 @@ POLICY_FIELD_NUMBER: _ClassVar[int]
 policy: _descriptor.FieldDescriptor
 REST_CLEARS_COOKIE_FIELD_NUMBER: _ClassVar[int]
 rest_clears_cookie: _descriptor.FieldDescriptor
+REST_OPEN_QUERY_FIELD_NUMBER: _ClassVar[int]
+rest_open_query: _descriptor.FieldDescriptor
 JSON_TEXT_FIELD_NUMBER: _ClassVar[int]
 json_text: _descriptor.FieldDescriptor
 REST_VALUE_FIELD_NUMBER: _ClassVar[int]
 rest_value: _descriptor.FieldDescriptor
 REST_COOKIE_FIELD_NUMBER: _ClassVar[int]
 rest_cookie: _descriptor.FieldDescriptor
+REST_OTHER_COOKIE_FIELD_NUMBER: _ClassVar[int]
+rest_other_cookie: _descriptor.FieldDescriptor
+REST_LOCATION_FIELD_NUMBER: _ClassVar[int]
+rest_location: _descriptor.FieldDescriptor
 REST_HEADER_FIELD_NUMBER: _ClassVar[int]
 rest_header: _descriptor.FieldDescriptor
 
@@ -69,3 +75,13 @@ class Audit(_message.Message):
     id: _containers.RepeatedScalarFieldContainer[str]
     user: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, entity: _Optional[str] = ..., id: _Optional[_Iterable[str]] = ..., user: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Cookie(_message.Message):
+    __slots__ = ("name", "path", "seconds")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    path: str
+    seconds: int
+    def __init__(self, name: _Optional[str] = ..., path: _Optional[str] = ..., seconds: _Optional[int] = ...) -> None: ...
