@@ -21,8 +21,9 @@ from libs.common.errors import (
 from libs.common.ids import parse_uuid, uuid7
 from libs.common.policy import policy_of
 from tests.integration.auth.refusals import bad_field, reason
-from tests.integration.auth.serving import Serving, by
-from tests.support.auth import BETTER, GOOD
+from tests.integration.auth.serving import Serving, by, serving
+from tests.support.auth import BETTER, GOOD, AuthWorld
+from tests.support.identity_provider import FakeProvider
 
 # Of no user, key or group, in no place where a name is looked for.
 CANARY: Final = "Canary of 40 wings"
@@ -51,7 +52,14 @@ def told(event: pb.AuditEvent) -> tuple[str, str, str, str, str]:
     return event.action, event.entity_kind, event.entity_id, event.user, event.outcome
 
 
-async def test_every_call_that_changes_something_leaves_who_did_it_to_what(served: Serving) -> None:
+async def test_every_call_that_changes_something_leaves_who_did_it_to_what(world: AuthWorld, database_url: str) -> None:
+    provider = FakeProvider()
+    world.logins = world.logins_by(provider.client())
+    async with serving(world, database_url) as served:
+        await leaves_who_did_it_to_what(served, provider)
+
+
+async def leaves_who_did_it_to_what(served: Serving, provider: FakeProvider) -> None:
     auth, root = served.auth, by(await root_key(served))
     ada = await auth.CreateUser(pb.CreateUserRequest(name="ada", password=GOOD), **root)
     await auth.UpdateUser(pb.UpdateUserRequest(id="ada", disabled=False), **root)
@@ -71,6 +79,12 @@ async def test_every_call_that_changes_something_leaves_who_did_it_to_what(serve
     await auth.RemoveMember(pb.RemoveMemberRequest(id="crew", user="ada"), **root)
     await auth.DeleteGroup(pb.DeleteGroupRequest(id="crew"), **root)
     await auth.DeleteUser(pb.DeleteUserRequest(id="ada"), **root)
+    begun = await auth.BeginOidcLogin(pb.BeginOidcLoginRequest(provider="home"))
+    reply = provider.authorize(begun.location, preferred_username="zoe")
+    complete = pb.CompleteOidcLoginRequest(provider="home", state=reply.state, code=reply.code, login=begun.login)
+    foreign = await auth.CompleteOidcLogin(complete)
+    with pytest.raises(Unauthenticated):
+        await auth.CompleteOidcLogin(complete)
 
     log = await events(served)
 
@@ -92,11 +106,13 @@ async def test_every_call_that_changes_something_leaves_who_did_it_to_what(serve
         ("RemoveMember", "group", crew.id, ada.id, "OK"),
         ("DeleteGroup", "group", crew.id, "", "OK"),
         ("DeleteUser", "user", ada.id, "", "OK"),
+        ("CompleteOidcLogin", "session", foreign.caller.session, "", "OK"),
     ]
+    assert (log[-1].actor, log[-1].actor_name) == (foreign.caller.id, "zoe")
     methods = pb.DESCRIPTOR.services_by_name["Auth"].methods
     assert {one.action for one in log} == {one.name for one in methods if policy_of(f"/kiln.auth.v1.Auth/{one.name}").audited}
     by_root, by_ada = await events(served, actor="root"), await events(served, actor="ada")
-    assert len(by_root) + len(by_ada) == len(log)
+    assert len(by_root) + len(by_ada) + 1 == len(log)
     assert {(one.actor, one.role, bool(one.api_key), one.session) for one in by_root} == {(served.world.root.id, "ADMIN", True, "")}
     assert {(one.actor, one.role, one.session) for one in by_ada if one.action != "Login"} == {
         (ada.id, "DEV", login.caller.session),
