@@ -206,6 +206,11 @@ def by(user: UUID, name: str) -> None:
         recording.tried_by(user, name)
 
 
+async def all_written() -> None:
+    """Returns once the end of every call that has ended is written, or cannot be."""
+    await asyncio.gather(*_ending)
+
+
 def about(entity: UUID, user: UUID | None = None) -> None:
     """Tells the log what the call being served is about, where neither request nor answer has the ids.
 

@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha import reflection
 from kiln.auth.v1 import auth_pb2_grpc
 from kiln.carrier.v1 import carrier_pb2_grpc
 
-from libs.common import logs
+from libs.common import audit, logs
 from libs.common.access.exchange import Exchange
 from libs.common.access.guard import Guard, OpenGuard, TokenGuard
 from libs.common.access.service_tokens import ServiceTokens
@@ -187,6 +187,7 @@ class Service(Process):
         await self.stopped()
         logger().info("draining")
         await server.stop(self._settings.drain_seconds)
+        await audit.all_written()
 
 
 def _service_tokens(name: str, settings: ProcessSettings, addresses: Sequence[str]) -> ServiceTokens | None:

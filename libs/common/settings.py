@@ -94,7 +94,8 @@ class SealingSettings(DatabaseSettings):
 
     sealing_key: SecretStr = Field(
         description="What secrets in the database are sealed with: base64 of 32 random bytes, the same for all services. For another key: "
-        "the new one, a comma, and the old one, until what was sealed with that is sealed again, which takes a minute.",
+        "the old one, a comma, and the new one, until every process has both; then the new one first, until what the old one has sealed is "
+        "sealed again, which takes a minute; then the new one alone.",
     )
 
     @field_validator("sealing_key")

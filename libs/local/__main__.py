@@ -122,8 +122,12 @@ def _unless_set(variable: str, make: Callable[[], str]) -> dict[str, str]:
     return {} if variable in os.environ or f"{variable}_FILE" in os.environ else {variable: make()}
 
 
+def _url(settings: Settings) -> str:
+    return f"{'https' if settings.speaks_tls else 'http'}://{settings.http_address}"
+
+
 def _addresses(settings: Settings, addresses: Mapping[str, str]) -> dict[str, str]:
-    url = f"http://{settings.http_address}"
+    url = _url(settings)
     return {
         # Another address than this machine's own is reached by a name that only an operator knows.
         **(_unless_set("KILN_AUTH_PUBLIC_URL", lambda: url) if is_loopback(settings.http_address) else {}),
@@ -186,7 +190,7 @@ def taken(addresses: Sequence[tuple[str, str]]) -> str | None:
 
 
 def _greet(settings: Settings, home: Home, seconds: float) -> None:
-    http = f"{'https' if settings.speaks_tls else 'http'}://{settings.http_address}"
+    http = _url(settings)
     grpcurl = "grpcurl" if settings.speaks_tls else "grpcurl -plaintext"
     print(
         f"""

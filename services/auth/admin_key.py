@@ -66,8 +66,9 @@ async def write_admin_key(database: Database, path: Path, clock: Clock, *, if_mi
     async with repository.change() as store:
         said, issued = await _issued(store, clock)
         key = issued.api_key
-        event = Event(uuid7(), COMMAND, "api_key", str(key.id), str(key.user_id), actor_name=COMMAND, outcome="OK")
-        await write(store.transaction, [event])
+        # Also of the user, who may have been made or made an ADMIN for it.
+        done = [("api_key", str(key.id), str(key.user_id)), *([("user", str(key.user_id), "")] if said else [])]
+        await write(store.transaction, [_event(*one) for one in done])
     write_secret(path, issued.text)
     # Once the new one is where the old one was: whatever fails before leaves a key that is good.
     if replaced and not if_missing and await _revoke(repository, replaced, issued.api_key.user_id, clock()):
@@ -115,7 +116,13 @@ async def _revoke(repository: AuthRepository, credential: Credential, user: UUID
         if not await store.revoke_api_key(credential.id, now):
             return False
         await store.announce([credential.id])
+        await write(store.transaction, [_event("api_key", str(credential.id), str(user))])
     return True
+
+
+def _event(kind: str, entity: str, user: str) -> Event:
+    """What the audit log is told of an entity that this command makes or changes."""
+    return Event(uuid7(), COMMAND, kind, entity, user, actor_name=COMMAND, outcome="OK")
 
 
 async def _issued(store: Store, clock: Clock) -> tuple[str, Issued]:

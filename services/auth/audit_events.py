@@ -54,7 +54,7 @@ class Failures:
         if event.outcome not in _HARMLESS:
             return False
         # What others try in somebody's name does not hide what that user does.
-        key = (event.actor or event.address, bool(event.session or event.api_key), milliseconds_of(event.id) // 60_000)
+        key = (event.actor or event.address, bool(event.role), milliseconds_of(event.id) // 60_000)
         kept = self._kept.setdefault(key, set())
         if len(self._kept) > _MINUTES_COUNTED:
             self._kept.popitem(last=False)

@@ -5,8 +5,10 @@ from typing import Final
 from uuid import UUID
 
 from libs.common.access.principal import Role
+from libs.common.audit import Event
 from libs.common.errors import Aborted
 from libs.common.ids import uuid7
+from services.auth.audit_events import write
 from services.auth.groups import MAX_GROUPS_OF_A_USER
 from services.auth.identity_tokens import Identity
 from services.auth.records import User
@@ -14,6 +16,8 @@ from services.auth.repository import AuthRepository, Store
 
 # `services.auth.admin_key` makes whoever has this name an ADMIN.
 RESERVED: Final = "admin"
+# What the audit log calls it when a user is made or changed as a provider says.
+FOLLOWING: Final = "identity_provider"
 # How many users of one name are numbered; the names of more have a part of their ids.
 _NUMBERED: Final = 20
 
@@ -39,6 +43,8 @@ class Identities:
             identifier = known.id if known else await _insert(store, identity)
             if known is None or await store.note_claims(identifier, identity.issued_at):
                 await _follow(store, identifier, identity, known.role if known else identity.role)
+                event = Event(uuid7(), FOLLOWING, "user", str(identifier), actor_name=identity.issuer, outcome="OK")
+                await write(store.transaction, [event])
             user = await store.find_user_of(identity.issuer, identity.subject)
         if user is None:
             raise Aborted("the user was deleted in the same moment; sign in again")

@@ -1,12 +1,13 @@
 """Identity providers, as the settings name them: where people sign in besides by a password, and whose tokens programs may present."""
 
-import ipaddress
 import json
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.alias_generators import to_camel
+
+from libs.common.loopback import is_loopback_host
 
 MAX_PROVIDERS: Final = 20
 
@@ -64,6 +65,8 @@ class Provider(BaseModel):
     def _is_good_for_something(self) -> Self:
         if not self.client_id and not self.audience:
             raise ValueError("clientId or audience must be given: else nobody can sign in, and no token is taken")
+        if self.client_id and self.client_id == self.audience:
+            raise ValueError("audience must be another than clientId: else every token that tells who signed in could make calls")
         if bool(self.role_claim) is not bool(self.admin_values):
             raise ValueError("roleClaim and adminValues are given together or not at all")
         return self
@@ -102,15 +105,7 @@ def is_safe_url(text: str) -> bool:
         return False
     if not host or parts.username is not None or not text.isascii() or not text.isprintable() or " " in text:
         return False
-    return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return parts.scheme == "https" or (parts.scheme == "http" and is_loopback_host(host))
 
 
 def _read(given: Any, place: int) -> Provider:

@@ -13,6 +13,7 @@ from libs.common.access.principal import Role
 from libs.common.errors import PermissionDenied, Unauthenticated
 from libs.common.ids import parse_uuid
 from services.auth.identity_providers import Provider
+from services.auth.names import NAME
 from services.auth.provider_client import ProviderClient
 
 # By how much the provider's clock may differ.
@@ -119,9 +120,10 @@ def identity_of(provider: Provider, claims: Mapping[str, Any]) -> Identity:
         subject=subject,
         name=name_of(claims, provider.name_claim),
         role=(Role.ADMIN if is_admin else Role.DEV) if provider.role_claim else None,
-        groups=_words(claims, provider.groups_claim) if provider.groups_claim else None,
+        # No group has another name.
+        groups=frozenset(filter(NAME.fullmatch, _words(claims, provider.groups_claim))) if provider.groups_claim else None,
         issued_at=datetime.fromtimestamp(max(0, int(claims["iat"])), UTC),
-        expires_at=datetime.fromtimestamp(min(int(claims["exp"]), _NO_TIME), UTC) + LEEWAY,
+        expires_at=datetime.fromtimestamp(min(int(claims["exp"]) + LEEWAY.seconds, _NO_TIME), UTC),
     )
 
 

@@ -151,13 +151,13 @@ class OidcLogins:
             # Nothing comes of it, whoever made it up: not every provider says here which login it is about.
             why = _DENIALS.get(reply.error, "it gives no reason that Kiln knows")
             raise PermissionDenied(f"{client.provider.shown} did not sign you in: {why}", reason="LOGIN_DENIED")
-        login = await self._spent(provider, reply.state, kept)
-        if reply.issuer and reply.issuer != client.provider.issuer:
-            raise Unauthenticated("the answer is of another identity provider", reason="BAD_IDENTITY")
         if self._going_on[provider] >= MAX_AT_ONCE:
             raise ResourceExhausted("too many are signing in at once", reason="LOGINS_BUSY", retry_after=1)
         self._going_on[provider] += 1
         try:
+            login = await self._spent(provider, reply.state, kept)
+            if reply.issuer and reply.issuer != client.provider.issuer:
+                raise Unauthenticated("the answer is of another identity provider", reason="BAD_IDENTITY")
             token = await client.redeem(reply.code, redirect_uri=self._redirect_uri(provider), verifier=login.verifier)
             claims = await verified_id_token(client, token, login.nonce)
         finally:

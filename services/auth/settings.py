@@ -1,6 +1,7 @@
 """Settings of the auth service."""
 
 from typing import Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
@@ -44,6 +45,9 @@ class Settings(SealingSettings):
     def _is_a_url(cls, text: str) -> str:
         if text and not is_safe_url(text):
             raise ValueError("must be an https URL, or one of http on a loopback address")
+        parts = urlsplit(text)
+        if parts.path not in ("", "/") or parts.query or parts.fragment:
+            raise ValueError("must end behind its host and port: Kiln is found at the root")
         return text
 
     @model_validator(mode="after")

@@ -232,7 +232,8 @@ class Executions:
             cold_start=cold,
             created_by=self._caller().id,
         )
-        environment = self._catalog.values_for(function)
+        # As it is told of now: of many calls, the function was looked up for the first.
+        environment = self._catalog.values_for(self._catalog.find(function.id, "") or function)
         call = Call(runnable.artifact_digest, runnable.abi, request.input, function.limits, environment)
         return await self._finish(await self._run(execution, call, runnable), request.durability)
 

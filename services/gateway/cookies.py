@@ -45,22 +45,22 @@ class OtherCookies:
     """Cookies that the protos declare.
 
     Attributes:
-        tls: Whether they travel by TLS, where they have other names, which browsers take from nothing that is said in the clear.
+        tls: Whether they travel by TLS, where they have other names, as a session's has, and are sent to every path for that.
     """
 
     tls: bool
 
     def given(self, cookie: options_pb2.Cookie, value: str) -> str:
         """The header that gives a browser one, or takes it back where there is no value."""
-        secure = "; Secure" if self.tls else ""
-        return f"{self._name(cookie)}={value}; Path={cookie.path}; HttpOnly; SameSite=Lax{secure}; Max-Age={cookie.seconds if value else 0}"
+        where = "Path=/; Secure" if self.tls else f"Path={cookie.path}"
+        return f"{self._name(cookie)}={value}; {where}; HttpOnly; SameSite=Lax; Max-Age={cookie.seconds if value else 0}"
 
     def found_in(self, header: str, cookie: options_pb2.Cookie) -> str:
         """Its value in what a browser sends; empty for none."""
         return _found(header, self._name(cookie))
 
     def _name(self, cookie: options_pb2.Cookie) -> str:
-        return f"__Secure-{cookie.name}" if self.tls else cookie.name
+        return f"__Host-{cookie.name}" if self.tls else cookie.name
 
 
 def _found(header: str, wanted: str) -> str:

@@ -7,10 +7,8 @@ from google.protobuf import empty_pb2
 from kiln.registry.v1 import environments_pb2 as pb
 from kiln.registry.v1 import environments_pb2_grpc
 
-from libs.common.errors import Internal
 from libs.common.messages import given, given_texts, timestamp
 from libs.common.pages import page_of
-from libs.common.sealing import Unopenable
 from services.registry.access import AccessPatch
 from services.registry.environments import Changes, Environment, EnvironmentPatch, Environments, NewEnvironment
 from services.registry.watch import Watch
@@ -52,16 +50,14 @@ class EnvironmentsServicer(environments_pb2_grpc.EnvironmentsServicer):
 
     def _shown(self, environment: Environment) -> pb.Environment:
         """An environment as it travels."""
-        try:
-            variables, secret_names = self._environments.shown(environment)
-        except Unopenable as error:
-            raise Internal(f"{environment.name}: {error}") from None
+        shown = self._environments.shown(environment)
         return pb.Environment(
             id=str(environment.id),
             name=environment.name,
             description=environment.description,
-            variables=variables,
-            secret_names=secret_names,
+            variables=shown.variables,
+            secret_names=shown.secret_names,
+            broken_names=shown.broken_names,
             allowed_users=environment.access.allowed_users,
             allowed_groups=environment.access.allowed_groups,
             created_at=timestamp(environment.created_at),

@@ -12,7 +12,9 @@ from libs.common import audit
 from libs.common.access.principal import Principal, can_access
 from libs.common.errors import AlreadyExists, FailedPrecondition, InvalidArgument
 from libs.common.ids import parse_uuid, uuid7
+from libs.common.logs import logger
 from libs.common.pages import Listing, Page, listing
+from libs.common.sealing import Unopenable
 from services.registry.access import Access, AccessPatch
 from services.registry.function_environments import unknown_environment
 from services.registry.names import Reference, check_description, check_etag, check_name, etag_of
@@ -80,6 +82,21 @@ class EnvironmentPatch:
     changes: Changes
     access: AccessPatch
     etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What is told of an environment's variables.
+
+    Attributes:
+        variables: Values of those that are not secret, by name.
+        secret_names: Names of the others.
+        broken_names: Of those that cannot be opened.
+    """
+
+    variables: Mapping[str, str]
+    secret_names: Sequence[str]
+    broken_names: Sequence[str]
 
 
 class Store(Protocol):
@@ -192,15 +209,22 @@ class Environments:
             await store.announce(environment.id)
             return environment.id, revision
 
-    def shown(self, environment: Environment) -> tuple[Mapping[str, str], Sequence[str]]:
-        """What a caller may see: values of plain variables by name, and the names of the secret ones.
-
-        Raises:
-            Unopenable: a value cannot be opened.
-        """
-        plain = {name: one for name, one in environment.variables.items() if not one.secret}
-        secret = sorted(set(environment.variables) - set(plain))
-        return self._vault.open_all(environment.id, plain), secret
+    def shown(self, environment: Environment) -> Shown:
+        """What a caller may see of its variables."""
+        values: dict[str, str] = {}
+        secret, broken = [], []
+        for name, variable in sorted(environment.variables.items()):
+            try:
+                value = self._vault.open(environment.id, name, variable)
+            except Unopenable as error:
+                logger().error("variable_broken", environment=environment.name, variable=name, error=str(error))
+                broken.append(name)
+                continue
+            if variable.secret:
+                secret.append(name)
+            else:
+                values[name] = value
+        return Shown(values, secret, broken)
 
     def _changed(self, identity: UUID, variables: Mapping[str, Variable], changes: Changes) -> Mapping[str, Variable]:
         """An environment's variables after a change.
@@ -213,10 +237,8 @@ class Environments:
         for given, secret in ((changes.variables, False), (changes.secrets, True)):
             changed |= {name: self._vault.seal(identity, name, value, secret=secret) for name, value in given.items()}
         field = "variables" if changes.variables or not changes.secrets else "secrets"
-        if len(changed) > MAX_VARIABLES:
-            raise InvalidArgument.of(field, f"make {len(changed)} in all; an environment has {MAX_VARIABLES} at most")
-        if (size := size_of(changed)) > MAX_BYTES:
-            raise InvalidArgument.of(field, f"make {size} bytes in all; an environment has {MAX_BYTES} at most")
+        if len(changed) > MAX_VARIABLES or size_of(changed) > MAX_BYTES:
+            raise _too_many(field, len(changed), size_of(changed))
         return changed
 
     def _found(self, environment: Environment | None, reference: str) -> Environment:
@@ -234,10 +256,21 @@ def _check_changes(changes: Changes) -> None:
                 raise InvalidArgument.of(field, f"{name[:100]!r} is no name of a variable: {_NAMES}")
             if seen.setdefault(name, field) != field:
                 raise InvalidArgument.of(field, f"{name} is in {seen[name]} too")
+    size = sum(len(name) + len(value.encode()) for values in (changes.variables, changes.secrets) for name, value in values.items())
+    if len(changes.variables) + len(changes.secrets) > MAX_VARIABLES or size > MAX_BYTES:
+        # What is kept besides is not looked at: sealing all of that to count it would hold up others.
+        field = "variables" if changes.variables else "secrets"
+        raise _too_many(field, len(changes.variables) + len(changes.secrets), size)
     for field, values in (("variables", changes.variables), ("secrets", changes.secrets)):
         for name, value in values.items():
             if "\0" in value:
                 raise InvalidArgument.of(field, f"the value of {name} has a NUL character; remove it")
+
+
+def _too_many(field: str, number: int, size: int) -> InvalidArgument:
+    if number > MAX_VARIABLES:
+        return InvalidArgument.of(field, f"make {number} in all; an environment has {MAX_VARIABLES} at most")
+    return InvalidArgument.of(field, f"make {size} bytes in all; an environment has {MAX_BYTES} at most")
 
 
 def _in_use(environment: Environment, readers: Sequence[str]) -> FailedPrecondition:

@@ -10,7 +10,7 @@ from uuid import UUID
 from libs.common import audit
 from libs.common.access.functions import can_access_function, unknown_function
 from libs.common.access.principal import Principal, can_access
-from libs.common.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from libs.common.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 from libs.common.ids import parse_uuid, uuid7
 from libs.common.pages import Listing, Page, listing
 from services.registry.access import Access, AccessPatch
@@ -207,6 +207,7 @@ class Functions:
             InvalidArgument: a field is bad.
             NotFound: there is no such function.
             Aborted: the function is no longer the edition that the patch was made for.
+            PermissionDenied: the caller's key is for some functions alone, and this one would read more than it does.
             FailedPrecondition: it makes a version in a language that is not installed.
         """
         if patch.description is not None:
@@ -227,6 +228,7 @@ class Functions:
                 )
             )
             if wanted is not None:
+                self._refuse_more(function, wanted)
                 await store.read_environments(function.id, resolved(wanted, await store.find_environments(wanted)))
             if code:
                 await self._supersede_waiting_builds(store, function.id)
@@ -308,6 +310,14 @@ class Functions:
         below = page.key(_version_number)
         rows = await self._repository.list_versions(function.id, below, page.size + 1)
         return await self.get(str(function.id)), listing(page, rows, lambda one: str(one.version))
+
+    def _refuse_more(self, function: Function, wanted: Sequence[Reference]) -> None:
+        """A key that is narrowed to functions must not have them tell what is in environments that it cannot reach itself."""
+        read = {one.id for one in function.environments} | {one.name for one in function.environments}
+        if self._caller().functions and any(one.id not in read and one.name not in read for one in wanted):
+            raise PermissionDenied(
+                "the API key is for some functions alone, and cannot have them read other environments", reason="KEY_NARROWED"
+            )
 
     def _found(self, function: Function | None, reference: str) -> Function:
         """A function that is there for the caller."""

@@ -278,8 +278,10 @@ def test_a_lost_key_is_replaced_by_make_admin_key_while_it_runs(own: Platform) -
     assert str(own.home / "admin.key") in ran.stdout
     assert own.key != before
     assert own.key not in ran.stdout
-    with client(own, own.key) as admin:
+    with client(own, own.key) as admin, client(own, before) as replaced:
         assert admin.get("/auth/whoami").json()["role"] == "ADMIN"
+        within(SECONDS, lambda: replaced.get("/auth/whoami").status_code == 401)
+    own.http.headers.update(own.headers)
     assert (own.home / "admin.key").stat().st_mode & 0o777 == 0o600
 
 

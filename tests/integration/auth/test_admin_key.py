@@ -58,7 +58,8 @@ async def test_the_command_makes_all_that_is_missing_and_says_where_the_key_is(p
     assert (token["name"], token["role"]) == ("admin", "ADMIN")
     assert "verbs" not in token
     assert [(one.action, one.actor_name, one.entity_id, one.user, one.outcome) for one in audited.items] == [
-        ("admin_key", "admin_key", token["api_key"], token["sub"], "OK")
+        ("admin_key", "admin_key", token["sub"], "", "OK"),
+        ("admin_key", "admin_key", token["api_key"], token["sub"], "OK"),
     ]
 
 
@@ -93,6 +94,10 @@ async def test_the_key_that_is_replaced_ends(world: AuthWorld, tmp_path: Path) -
 
     said = await written(world, path)
 
+    key = parse_credential(first)
+    audited = await world.audit_events.list(page_of(0, ""), AuditFilter())
+    assert key
+    assert [one.entity_id for one in audited.items].count(str(key.id)) == 2
     assert before == "admin"
     assert "revoked the key that was there" in said
     assert await reason(Unauthenticated, world.token(first)) == "BAD_CREDENTIALS"

@@ -107,20 +107,23 @@ async def leaves_who_did_it_to_what(served: Serving, provider: FakeProvider) -> 
         ("DeleteGroup", "group", crew.id, "", "OK"),
         ("DeleteUser", "user", ada.id, "", "OK"),
         ("CompleteOidcLogin", "session", foreign.caller.session, "", "OK"),
+        ("identity_provider", "user", foreign.caller.id, "", "OK"),
     ]
-    assert (log[-1].actor, log[-1].actor_name) == (foreign.caller.id, "zoe")
+    assert [(one.actor, one.actor_name) for one in log[-2:]] == [(foreign.caller.id, "zoe"), ("", provider.issuer)]
     methods = pb.DESCRIPTOR.services_by_name["Auth"].methods
-    assert {one.action for one in log} == {one.name for one in methods if policy_of(f"/kiln.auth.v1.Auth/{one.name}").audited}
+    assert {one.action for one in log[:-1]} == {one.name for one in methods if policy_of(f"/kiln.auth.v1.Auth/{one.name}").audited}
     by_root, by_ada = await events(served, actor="root"), await events(served, actor="ada")
-    assert len(by_root) + len(by_ada) + 1 == len(log)
+    assert len(by_root) + len(by_ada) + 2 == len(log)
     assert {(one.actor, one.role, bool(one.api_key), one.session) for one in by_root} == {(served.world.root.id, "ADMIN", True, "")}
     assert {(one.actor, one.role, one.session) for one in by_ada if one.action != "Login"} == {
         (ada.id, "DEV", login.caller.session),
         (ada.id, "DEV", again.caller.session),
     }
     assert {(one.actor, one.role, one.session) for one in by_ada if one.action == "Login"} == {(ada.id, "", "")}
-    assert {(one.address, one.reason) for one in log} == {("127.0.0.1", "")}
-    assert all(parse_uuid(one.request_id) for one in log)
+    # What a provider says of a user is no call.
+    calls = log[:-1]
+    assert {(one.address, one.reason) for one in calls} == {("127.0.0.1", "")}
+    assert all(parse_uuid(one.request_id) for one in calls)
 
 
 async def test_who_may_not_is_in_the_log_and_nobody_is_not(served: Serving) -> None:

@@ -139,7 +139,7 @@ async def test_of_a_flood_of_failures_the_first_of_each_minute_are_kept_and_all_
     flood = [ended(begun(id=at(minute, number), session=ACTOR), "PERMISSION_DENIED") for number in range(FAILURES_A_MINUTE + 20)]
     next_minute = ended(begun(id=at(minute + timedelta(minutes=1)), session=ACTOR), "PERMISSION_DENIED")
     of_another = ended(begun(id=at(minute, 1000), actor=str(uuid7()), session=ACTOR), "NOT_FOUND")
-    tried_by_others = ended(begun(id=at(minute, 1001)), "UNAUTHENTICATED")
+    tried_by_others = ended(begun(id=at(minute, 1001), role=""), "UNAUTHENTICATED")
     done = [ended(begun(id=at(minute, 2000 + number), session=ACTOR)) for number in range(5)]
     broken_off = ended(begun(id=at(minute, 3000), session=ACTOR), "CANCELLED")
     begun_before = [replace(one, outcome=UNFINISHED) for one in flood[-3:]]

@@ -11,10 +11,11 @@ import pytest
 
 from libs.common.access.principal import Principal, Role
 from libs.common.errors import FailedPrecondition, KilnError, NotFound, PermissionDenied, Unauthenticated, Unavailable
+from libs.common.pages import page_of
 from services.auth.identities import names_from
 from services.auth.oidc_logins import OidcLogins, Reply
 from services.auth.provider_client import ProviderClient
-from services.auth.records import User
+from services.auth.records import AuditFilter, User
 from services.auth.sessions import Begun
 from tests.integration.auth.refusals import reason, refusal
 from tests.support.auth import BETTER, GOOD, HOME, AuthWorld
@@ -62,6 +63,10 @@ async def test_whoever_comes_first_is_made_a_user_without_a_password_and_is_the_
     again = await sign_in(logins, provider)
 
     user = await user_of(world, first)
+    audited = await world.audit_events.list(page_of(0, ""), AuditFilter())
+    assert [(one.action, one.actor_name, one.entity_kind, one.entity_id) for one in audited.items] == [
+        ("identity_provider", ISSUER, "user", str(user.id))
+    ]
     assert (user.name, user.role, user.has_password, user.issuer) == ("ada", Role.DEV, False, ISSUER)
     assert first.caller.id == again.caller.id == str(user.id)
     # Nobody can have known the session beforehand.

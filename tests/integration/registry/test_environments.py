@@ -5,6 +5,7 @@ import base64
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, cast
 from uuid import UUID, uuid4
@@ -19,10 +20,10 @@ from libs.common.errors import (
     Aborted,
     AlreadyExists,
     FailedPrecondition,
-    Internal,
     InvalidArgument,
     KilnError,
     NotFound,
+    PermissionDenied,
 )
 from libs.common.ids import uuid7
 from libs.common.pages import Page
@@ -245,12 +246,13 @@ async def test_a_sealed_value_opens_in_its_own_row_alone_and_a_secret_cannot_be_
 
     for source, target, secret in (("B", "A", False), ("S", "A", False), ("S", "S", False)):
         await running.database.execute(move, UUID(one.id), source, target, secret)
-        refused = await refusal(Internal, calls.get("moved"))
-        assert CANARY not in refused.message
+        shown = await calls.get("moved")
+        assert (list(shown.broken_names), CANARY in str(shown), target in shown.variables) == ([target], False, False)
         (told,) = [one.environment async for one in snapshot(running) if one.environment.name == "moved"]
         assert (told.broken, dict(told.values)) == (True, {})
         repaired = await calls.update("moved", variables={"A": "a", "B": "b"}, secrets={"S": CANARY})
         assert (dict(repaired.variables), list(repaired.secret_names)) == ({"A": "a", "B": "b"}, ["S"])
+        assert list(repaired.broken_names) == []
     assert (await running.get(function.id)).environments == ["moved"]
 
 
@@ -468,6 +470,12 @@ async def test_what_a_caller_may_not_access_is_not_there(postgres: TestPostgres,
             ADA.name: (["adas", "everyones"], [["adas", "everyones"]] * 2),
             BOB.name: (["friends", "everyones"], [["everyones", "friends"]] * 2),
         }
+        world.caller = replace(ADMIN, functions=frozenset({str((await world.functions.get("mixed")).id)}))
+        for names in (["never-was"], ["everyones", "other"], [str(uuid7())]):
+            with pytest.raises(PermissionDenied, match="cannot have them read other environments"):
+                await world.update(await world.functions.get("mixed"), environments=names)
+        fewer = await world.update(await world.functions.get("mixed"), environments=["friends", "adas"])
+        assert [one.name for one in fewer.environments] == ["friends", "adas"]
         caller[0] = ADMIN
         await environments.update("adas", EnvironmentPatch(None, nothing, AccessPatch([], []), ""))
         caller[0] = BOB

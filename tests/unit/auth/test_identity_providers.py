@@ -44,6 +44,7 @@ def test_a_provider_needs_a_name_an_issuer_and_a_client() -> None:
         ([acme(issuer="ftp://id.example.com")], "issuer"),
         ([acme(issuer="")], "issuer"),
         ([acme(clientId=None)], "clientId or audience"),
+        ([acme(audience=acme()["clientId"])], "audience must be another than clientId"),
         ([acme(clientID="x")], r"clientID: "),
         ([acme(scopes=["email"])], "scopes.*openid"),
         ([acme(scopes="openid")], "scopes"),
@@ -115,6 +116,7 @@ def test_settings_have_the_providers_and_no_representation_has_their_secrets(mon
         ({"KILN_AUTH_OIDC": "[{}]"}, r"^KILN_AUTH_OIDC: \[0\]\.id: "),
         ({"KILN_AUTH_OIDC": json.dumps([acme()])}, "KILN_AUTH_PUBLIC_URL must be set"),
         ({"KILN_AUTH_PUBLIC_URL": "http://kiln.example.com"}, "^KILN_AUTH_PUBLIC_URL: must be an https URL"),
+        ({"KILN_AUTH_PUBLIC_URL": "https://example.com/kiln"}, "^KILN_AUTH_PUBLIC_URL: must end behind its host and port"),
     ],
     ids=str,
 )

@@ -292,3 +292,18 @@ def test_a_subject_must_be_something_that_can_be_kept(provider: FakeProvider, su
 )
 def test_a_name_is_made_of_what_may_be_in_one(claims: dict[str, Any], name: str) -> None:
     assert name_of(claims, "preferred_username") == name
+
+
+@pytest.mark.parametrize("expires_at", [1_800_000_000_000, 253_402_300_799, 253_402_300_740])
+def test_a_token_that_is_good_for_longer_than_there_are_years_is_good_for_as_long_as_there_are(
+    provider: FakeProvider, expires_at: int
+) -> None:
+    assert identity_of(provider.provider(), provider.claims(exp=expires_at)).expires_at.year == 9999
+
+
+def test_a_group_that_cannot_be_is_none(provider: FakeProvider) -> None:
+    mapping = provider.provider(groupsClaim="groups")
+
+    identity = identity_of(mapping, provider.claims(groups=["crew", "a\0b", "\ud800", "", "Not One", "x" * 64]))
+
+    assert identity.groups == frozenset({"crew"})

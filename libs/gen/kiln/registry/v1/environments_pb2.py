@@ -30,7 +30,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from kiln.options.v1 import options_pb2 as kiln_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#kiln/registry/v1/environments.proto\x12\x10kiln.registry.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dkiln/options/v1/options.proto\"\xa2\x03\n\x0b\x45nvironment\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12?\n\tvariables\x18\x04 \x03(\x0b\x32,.kiln.registry.v1.Environment.VariablesEntry\x12\x1a\n\x0csecret_names\x18\x05 \x03(\tB\x04\xe2\x41\x01\x03\x12\x15\n\rallowed_users\x18\x06 \x03(\t\x12\x16\n\x0e\x61llowed_groups\x18\x07 \x03(\t\x12\x34\n\ncreated_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nupdated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x1a\n\x04\x65tag\x18\n \x01(\tB\x0c\xe2\x41\x01\x03\xa2\xb5\x18\x04\x45Tag\x12\x18\n\ncreated_by\x18\x0b \x01(\tB\x04\xe2\x41\x01\x03\x1a\x30\n\x0eVariablesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xec\x02\n\x18\x43reateEnvironmentRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12L\n\tvariables\x18\x03 \x03(\x0b\x32\x39.kiln.registry.v1.CreateEnvironmentRequest.VariablesEntry\x12H\n\x07secrets\x18\x04 \x03(\x0b\x32\x37.kiln.registry.v1.CreateEnvironmentRequest.SecretsEntry\x12\x15\n\rallowed_users\x18\x05 \x03(\t\x12\x16\n\x0e\x61llowed_groups\x18\x06 \x03(\t\x1a\x30\n\x0eVariablesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a.\n\x0cSecretsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"@\n\x17ListEnvironmentsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"h\n\x18ListEnvironmentsResponse\x12\x33\n\x0c\x65nvironments\x18\x01 \x03(\x0b\x32\x1d.kiln.registry.v1.Environment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\")\n\x15GetEnvironmentRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xe4\x03\n\x18UpdateEnvironmentRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\x0b\x64\x65scription\x18\x02 \x01(\tH\x00\x88\x01\x01\x12L\n\tvariables\x18\x03 \x03(\x0b\x32\x39.kiln.registry.v1.UpdateEnvironmentRequest.VariablesEntry\x12H\n\x07secrets\x18\x04 \x03(\x0b\x32\x37.kiln.registry.v1.UpdateEnvironmentRequest.SecretsEntry\x12\x0f\n\x07removed\x18\x05 \x03(\t\x12\x31\n\rallowed_users\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.ListValue\x12\x32\n\x0e\x61llowed_groups\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.ListValue\x12\x1a\n\x04\x65tag\x18\x08 \x01(\tB\x0c\xa2\xb5\x18\x08If-Match\x1a\x30\n\x0eVariablesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a.\n\x0cSecretsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0e\n\x0c_description\",\n\x18\x44\x65leteEnvironmentRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x32\xad\x06\n\x0c\x45nvironments\x12\xa3\x01\n\x11\x43reateEnvironment\x12*.kiln.registry.v1.CreateEnvironmentRequest\x1a\x1d.kiln.registry.v1.Environment\"C\x8a\xb5\x18\'\t\x00\x00\x00\x00\x00\x00$@\x18\x03 \x03\x32\x18\n\x0b\x65nvironment\x12\tanswer.id\x82\xd3\xe4\x93\x02\x12\"\r/environments:\x01*\x12\x93\x01\n\x10ListEnvironments\x12).kiln.registry.v1.ListEnvironmentsRequest\x1a*.kiln.registry.v1.ListEnvironmentsResponse\"(\x8a\xb5\x18\x0f\t\x00\x00\x00\x00\x00\x00$@\x10\x01\x18\x02 \x01\x82\xd3\xe4\x93\x02\x0f\x12\r/environments\x12\x87\x01\n\x0eGetEnvironment\x12\'.kiln.registry.v1.GetEnvironmentRequest\x1a\x1d.kiln.registry.v1.Environment\"-\x8a\xb5\x18\x0f\t\x00\x00\x00\x00\x00\x00$@\x10\x01\x18\x02 \x01\x82\xd3\xe4\x93\x02\x14\x12\x12/environments/{id}\x12\xb4\x01\n\x11UpdateEnvironment\x12*.kiln.registry.v1.UpdateEnvironmentRequest\x1a\x1d.kiln.registry.v1.Environment\"T\x8a\xb5\x18\x33\t\x00\x00\x00\x00\x00\x00$@\x18\x03 \x03\x32$\n\x0b\x65nvironment\x12\nrequest.id\x12\tanswer.id\x82\xd3\xe4\x93\x02\x17\x1a\x12/environments/{id}:\x01*\x12\x9f\x01\n\x11\x44\x65leteEnvironment\x12*.kiln.registry.v1.DeleteEnvironmentRequest\x1a\x16.google.protobuf.Empty\"F\x8a\xb5\x18(\t\x00\x00\x00\x00\x00\x00$@\x18\x03 \x03\x32\x19\n\x0b\x65nvironment\x12\nrequest.id\x82\xd3\xe4\x93\x02\x14*\x12/environments/{id}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#kiln/registry/v1/environments.proto\x12\x10kiln.registry.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dkiln/options/v1/options.proto\"\xbe\x03\n\x0b\x45nvironment\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12?\n\tvariables\x18\x04 \x03(\x0b\x32,.kiln.registry.v1.Environment.VariablesEntry\x12\x1a\n\x0csecret_names\x18\x05 \x03(\tB\x04\xe2\x41\x01\x03\x12\x15\n\rallowed_users\x18\x06 \x03(\t\x12\x16\n\x0e\x61llowed_groups\x18\x07 \x03(\t\x12\x34\n\ncreated_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nupdated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x1a\n\x04\x65tag\x18\n \x01(\tB\x0c\xe2\x41\x01\x03\xa2\xb5\x18\x04\x45Tag\x12\x18\n\ncreated_by\x18\x0b \x01(\tB\x04\xe2\x41\x01\x03\x12\x1a\n\x0c\x62roken_names\x18\x0c \x03(\tB\x04\xe2\x41\x01\x03\x1a\x30\n\x0eVariablesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xec\x02\n\x18\x43reateEnvironmentRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12L\n\tvariables\x18\x03 \x03(\x0b\x32\x39.kiln.registry.v1.CreateEnvironmentRequest.VariablesEntry\x12H\n\x07secrets\x18\x04 \x03(\x0b\x32\x37.kiln.registry.v1.CreateEnvironmentRequest.SecretsEntry\x12\x15\n\rallowed_users\x18\x05 \x03(\t\x12\x16\n\x0e\x61llowed_groups\x18\x06 \x03(\t\x1a\x30\n\x0eVariablesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a.\n\x0cSecretsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"@\n\x17ListEnvironmentsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"h\n\x18ListEnvironmentsResponse\x12\x33\n\x0c\x65nvironments\x18\x01 \x03(\x0b\x32\x1d.kiln.registry.v1.Environment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\")\n\x15GetEnvironmentRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xe4\x03\n\x18UpdateEnvironmentRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\x0b\x64\x65scription\x18\x02 \x01(\tH\x00\x88\x01\x01\x12L\n\tvariables\x18\x03 \x03(\x0b\x32\x39.kiln.registry.v1.UpdateEnvironmentRequest.VariablesEntry\x12H\n\x07secrets\x18\x04 \x03(\x0b\x32\x37.kiln.registry.v1.UpdateEnvironmentRequest.SecretsEntry\x12\x0f\n\x07removed\x18\x05 \x03(\t\x12\x31\n\rallowed_users\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.ListValue\x12\x32\n\x0e\x61llowed_groups\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.ListValue\x12\x1a\n\x04\x65tag\x18\x08 \x01(\tB\x0c\xa2\xb5\x18\x08If-Match\x1a\x30\n\x0eVariablesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a.\n\x0cSecretsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0e\n\x0c_description\",\n\x18\x44\x65leteEnvironmentRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x32\xad\x06\n\x0c\x45nvironments\x12\xa3\x01\n\x11\x43reateEnvironment\x12*.kiln.registry.v1.CreateEnvironmentRequest\x1a\x1d.kiln.registry.v1.Environment\"C\x8a\xb5\x18\'\t\x00\x00\x00\x00\x00\x00$@\x18\x03 \x03\x32\x18\n\x0b\x65nvironment\x12\tanswer.id\x82\xd3\xe4\x93\x02\x12\"\r/environments:\x01*\x12\x93\x01\n\x10ListEnvironments\x12).kiln.registry.v1.ListEnvironmentsRequest\x1a*.kiln.registry.v1.ListEnvironmentsResponse\"(\x8a\xb5\x18\x0f\t\x00\x00\x00\x00\x00\x00$@\x10\x01\x18\x02 \x01\x82\xd3\xe4\x93\x02\x0f\x12\r/environments\x12\x87\x01\n\x0eGetEnvironment\x12\'.kiln.registry.v1.GetEnvironmentRequest\x1a\x1d.kiln.registry.v1.Environment\"-\x8a\xb5\x18\x0f\t\x00\x00\x00\x00\x00\x00$@\x10\x01\x18\x02 \x01\x82\xd3\xe4\x93\x02\x14\x12\x12/environments/{id}\x12\xb4\x01\n\x11UpdateEnvironment\x12*.kiln.registry.v1.UpdateEnvironmentRequest\x1a\x1d.kiln.registry.v1.Environment\"T\x8a\xb5\x18\x33\t\x00\x00\x00\x00\x00\x00$@\x18\x03 \x03\x32$\n\x0b\x65nvironment\x12\nrequest.id\x12\tanswer.id\x82\xd3\xe4\x93\x02\x17\x1a\x12/environments/{id}:\x01*\x12\x9f\x01\n\x11\x44\x65leteEnvironment\x12*.kiln.registry.v1.DeleteEnvironmentRequest\x1a\x16.google.protobuf.Empty\"F\x8a\xb5\x18(\t\x00\x00\x00\x00\x00\x00$@\x18\x03 \x03\x32\x19\n\x0b\x65nvironment\x12\nrequest.id\x82\xd3\xe4\x93\x02\x14*\x12/environments/{id}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,6 +51,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENVIRONMENT'].fields_by_name['etag']._serialized_options = b'\342A\001\003\242\265\030\004ETag'
   _globals['_ENVIRONMENT'].fields_by_name['created_by']._loaded_options = None
   _globals['_ENVIRONMENT'].fields_by_name['created_by']._serialized_options = b'\342A\001\003'
+  _globals['_ENVIRONMENT'].fields_by_name['broken_names']._loaded_options = None
+  _globals['_ENVIRONMENT'].fields_by_name['broken_names']._serialized_options = b'\342A\001\003'
   _globals['_CREATEENVIRONMENTREQUEST_VARIABLESENTRY']._loaded_options = None
   _globals['_CREATEENVIRONMENTREQUEST_VARIABLESENTRY']._serialized_options = b'8\001'
   _globals['_CREATEENVIRONMENTREQUEST_SECRETSENTRY']._loaded_options = None
@@ -80,29 +82,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENVIRONMENTS'].methods_by_name['DeleteEnvironment']._loaded_options = None
   _globals['_ENVIRONMENTS'].methods_by_name['DeleteEnvironment']._serialized_options = b'\212\265\030(\t\000\000\000\000\000\000$@\030\003 \0032\031\n\013environment\022\nrequest.id\202\323\344\223\002\024*\022/environments/{id}'
   _globals['_ENVIRONMENT']._serialized_start=244
-  _globals['_ENVIRONMENT']._serialized_end=662
-  _globals['_ENVIRONMENT_VARIABLESENTRY']._serialized_start=614
-  _globals['_ENVIRONMENT_VARIABLESENTRY']._serialized_end=662
-  _globals['_CREATEENVIRONMENTREQUEST']._serialized_start=665
-  _globals['_CREATEENVIRONMENTREQUEST']._serialized_end=1029
-  _globals['_CREATEENVIRONMENTREQUEST_VARIABLESENTRY']._serialized_start=614
-  _globals['_CREATEENVIRONMENTREQUEST_VARIABLESENTRY']._serialized_end=662
-  _globals['_CREATEENVIRONMENTREQUEST_SECRETSENTRY']._serialized_start=983
-  _globals['_CREATEENVIRONMENTREQUEST_SECRETSENTRY']._serialized_end=1029
-  _globals['_LISTENVIRONMENTSREQUEST']._serialized_start=1031
-  _globals['_LISTENVIRONMENTSREQUEST']._serialized_end=1095
-  _globals['_LISTENVIRONMENTSRESPONSE']._serialized_start=1097
-  _globals['_LISTENVIRONMENTSRESPONSE']._serialized_end=1201
-  _globals['_GETENVIRONMENTREQUEST']._serialized_start=1203
-  _globals['_GETENVIRONMENTREQUEST']._serialized_end=1244
-  _globals['_UPDATEENVIRONMENTREQUEST']._serialized_start=1247
-  _globals['_UPDATEENVIRONMENTREQUEST']._serialized_end=1731
-  _globals['_UPDATEENVIRONMENTREQUEST_VARIABLESENTRY']._serialized_start=614
-  _globals['_UPDATEENVIRONMENTREQUEST_VARIABLESENTRY']._serialized_end=662
-  _globals['_UPDATEENVIRONMENTREQUEST_SECRETSENTRY']._serialized_start=983
-  _globals['_UPDATEENVIRONMENTREQUEST_SECRETSENTRY']._serialized_end=1029
-  _globals['_DELETEENVIRONMENTREQUEST']._serialized_start=1733
-  _globals['_DELETEENVIRONMENTREQUEST']._serialized_end=1777
-  _globals['_ENVIRONMENTS']._serialized_start=1780
-  _globals['_ENVIRONMENTS']._serialized_end=2593
+  _globals['_ENVIRONMENT']._serialized_end=690
+  _globals['_ENVIRONMENT_VARIABLESENTRY']._serialized_start=642
+  _globals['_ENVIRONMENT_VARIABLESENTRY']._serialized_end=690
+  _globals['_CREATEENVIRONMENTREQUEST']._serialized_start=693
+  _globals['_CREATEENVIRONMENTREQUEST']._serialized_end=1057
+  _globals['_CREATEENVIRONMENTREQUEST_VARIABLESENTRY']._serialized_start=642
+  _globals['_CREATEENVIRONMENTREQUEST_VARIABLESENTRY']._serialized_end=690
+  _globals['_CREATEENVIRONMENTREQUEST_SECRETSENTRY']._serialized_start=1011
+  _globals['_CREATEENVIRONMENTREQUEST_SECRETSENTRY']._serialized_end=1057
+  _globals['_LISTENVIRONMENTSREQUEST']._serialized_start=1059
+  _globals['_LISTENVIRONMENTSREQUEST']._serialized_end=1123
+  _globals['_LISTENVIRONMENTSRESPONSE']._serialized_start=1125
+  _globals['_LISTENVIRONMENTSRESPONSE']._serialized_end=1229
+  _globals['_GETENVIRONMENTREQUEST']._serialized_start=1231
+  _globals['_GETENVIRONMENTREQUEST']._serialized_end=1272
+  _globals['_UPDATEENVIRONMENTREQUEST']._serialized_start=1275
+  _globals['_UPDATEENVIRONMENTREQUEST']._serialized_end=1759
+  _globals['_UPDATEENVIRONMENTREQUEST_VARIABLESENTRY']._serialized_start=642
+  _globals['_UPDATEENVIRONMENTREQUEST_VARIABLESENTRY']._serialized_end=690
+  _globals['_UPDATEENVIRONMENTREQUEST_SECRETSENTRY']._serialized_start=1011
+  _globals['_UPDATEENVIRONMENTREQUEST_SECRETSENTRY']._serialized_end=1057
+  _globals['_DELETEENVIRONMENTREQUEST']._serialized_start=1761
+  _globals['_DELETEENVIRONMENTREQUEST']._serialized_end=1805
+  _globals['_ENVIRONMENTS']._serialized_start=1808
+  _globals['_ENVIRONMENTS']._serialized_end=2621
 # @@protoc_insertion_point(module_scope)

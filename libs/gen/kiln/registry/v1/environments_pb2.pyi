@@ -15,7 +15,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Environment(_message.Message):
-    __slots__ = ("id", "name", "description", "variables", "secret_names", "allowed_users", "allowed_groups", "created_at", "updated_at", "etag", "created_by")
+    __slots__ = ("id", "name", "description", "variables", "secret_names", "allowed_users", "allowed_groups", "created_at", "updated_at", "etag", "created_by", "broken_names")
     class VariablesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -34,6 +34,7 @@ class Environment(_message.Message):
     UPDATED_AT_FIELD_NUMBER: _ClassVar[int]
     ETAG_FIELD_NUMBER: _ClassVar[int]
     CREATED_BY_FIELD_NUMBER: _ClassVar[int]
+    BROKEN_NAMES_FIELD_NUMBER: _ClassVar[int]
     id: str
     name: str
     description: str
@@ -45,7 +46,8 @@ class Environment(_message.Message):
     updated_at: _timestamp_pb2.Timestamp
     etag: str
     created_by: str
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., description: _Optional[str] = ..., variables: _Optional[_Mapping[str, str]] = ..., secret_names: _Optional[_Iterable[str]] = ..., allowed_users: _Optional[_Iterable[str]] = ..., allowed_groups: _Optional[_Iterable[str]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., etag: _Optional[str] = ..., created_by: _Optional[str] = ...) -> None: ...
+    broken_names: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., description: _Optional[str] = ..., variables: _Optional[_Mapping[str, str]] = ..., secret_names: _Optional[_Iterable[str]] = ..., allowed_users: _Optional[_Iterable[str]] = ..., allowed_groups: _Optional[_Iterable[str]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., etag: _Optional[str] = ..., created_by: _Optional[str] = ..., broken_names: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class CreateEnvironmentRequest(_message.Message):
     __slots__ = ("name", "description", "variables", "secrets", "allowed_users", "allowed_groups")
