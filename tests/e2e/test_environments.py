@@ -241,7 +241,11 @@ def _files_with(folder: Path, wanted: set[bytes]) -> list[str]:
     """The files below a folder in which one of some texts is."""
 
     def has(file: Path) -> bool:
-        data = file.read_bytes()
+        try:
+            data = file.read_bytes()
+        except FileNotFoundError:
+            # The platform runs, and its files come and go.
+            return False
         return any(one in data for one in wanted)
 
     files = [file for file in sorted(folder.rglob("*")) if file.is_file() and not file.is_symlink()]

@@ -140,16 +140,19 @@ def test_twenty_thousand_calls_leave_neither_memory_nor_stores(
         for _ in range(2_000):
             assert kind(run(runner, ending, limits=limits)) is expected
         gc.collect()
-        before, allocated_before = process.memory_info().rss, allocated()
+        before, grown = process.memory_info().rss, []
 
-        for _ in range(MANY):
-            run(runner, ending, limits=limits)
+        for _ in range(3):
+            allocated_before = allocated()
+            for _ in range(MANY // 3):
+                run(runner, ending, limits=limits)
+            gc.collect()
+            grown.append(allocated() - allocated_before)
 
-        gc.collect()
         assert counted.open == 0
         assert process.memory_info().rss - before < 1 << 20
-        # Three bytes for each call.
-        assert allocated() - allocated_before < 60_000
+        # Three bytes for each call. What else there is in this process may take some once; what calls leave they leave each time.
+        assert min(grown) < 3 * (MANY // 3)
 
 
 # Looks whether anything is as another call left it, and leaves as much as it can.
