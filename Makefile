@@ -7,8 +7,9 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv/bin
 INSTALL := $(PYTHON) libs/local/install.py
-# Two processes share the tests, file by file; those marked `alone` have the machine to themselves.
-PYTEST := $(VENV)/python -m pytest -n 2 --dist loadfile
+# Two processes share these tests, file by file; those marked `alone` have the machine to themselves. Scenarios of a whole platform always do.
+PYTEST := $(VENV)/python -m pytest
+SHARED := $(PYTEST) -n 2 --dist loadfile
 export PYTHONPATH := $(CURDIR):$(CURDIR)/libs/gen
 export PATH := $(CURDIR)/$(VENV):$(PATH)
 
@@ -32,15 +33,16 @@ browser: ## add the browser of the tests by Debian's packages (needs root)
 
 test: ## all tests but the soak
 	@$(INSTALL) dev
-	@exec $(PYTEST) tests/unit tests/contract tests/integration tests/e2e
+	@$(PYTEST) tests/e2e
+	@exec $(SHARED) tests/unit tests/contract tests/integration
 
 test-unit: ## the domain with fakes, and one suite over fakes and PostgreSQL
 	@$(INSTALL) dev
-	@exec $(PYTEST) tests/unit tests/contract
+	@exec $(SHARED) tests/unit tests/contract
 
 test-integration: ## one service at a time with a real PostgreSQL, compiler and sandbox
 	@$(INSTALL) dev
-	@exec $(PYTEST) tests/integration
+	@exec $(SHARED) tests/integration
 
 test-e2e: ## scenarios against the whole platform, as `make run` starts it
 	@$(INSTALL) dev

@@ -218,7 +218,12 @@ class HotProcess:
         self.builds += 1
         # A bound that was passed counts also when the answer came in the same moment.
         exceeded = self._exceeded.result() if self._exceeded.done() else None
-        killed = text is None and exceeded is None and self._process.returncode in _KILLED
+        # Of one whose end is not known yet, on a machine that is busy, nobody can say that it ended by itself.
+        killed = text is None and exceeded is None and self._process.returncode in (None, *_KILLED)
+        if text is None and exceeded is None:
+            logger().warning(
+                "compiler_ended", code=self._process.returncode, builds=self.builds, said=bytes(self._said[-1000:]).decode(errors="replace")
+            )
         return Answer(None if exceeded else text, module, exceeded, killed, bytes(self._said[: limits.stderr_bytes]))
 
     async def _exchange(self, request: bytes, limits: Limits) -> tuple[bytes | None, bytes]:

@@ -25,10 +25,3 @@ def functions(platform: Platform) -> Platform:
         function = platform.settled(name)
         assert function["status"] == "READY", (name, function["compileError"])
     return platform
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Has nothing run beside a scenario: a whole platform takes the machine as it is, and some of them count its processes or its time."""
-    for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
-            item.add_marker("alone")
