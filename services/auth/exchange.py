@@ -5,11 +5,12 @@ from typing import Final
 
 from libs.common.access.access_tokens import MAX_SECONDS, AccessToken, expiry, sign
 from libs.common.access.credentials import Credential, Kind, parse_credential
+from libs.common.audit import MAX_ADDRESS_CHARACTERS
 from services.auth.callers import principal_of
 from services.auth.changes import Clock
 from services.auth.records import Bearer
 from services.auth.repository import AuthRepository
-from services.auth.sessions import MAX_ADDRESS_CHARACTERS, bad_credentials, shown
+from services.auth.sessions import bad_credentials, shown
 from services.auth.signing_keys import SigningKeys
 from services.auth.trusted_issuers import TrustedIssuers
 

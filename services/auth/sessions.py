@@ -8,6 +8,7 @@ from uuid import UUID
 from libs.common import audit
 from libs.common.access.credentials import Kind, new_credential
 from libs.common.access.principal import Principal
+from libs.common.audit import MAX_ADDRESS_CHARACTERS
 from libs.common.errors import PermissionDenied, ResourceExhausted, Unauthenticated
 from libs.common.ids import parse_uuid
 from libs.common.pages import Listing, Page, listing
@@ -20,7 +21,6 @@ from services.auth.records import Session, User
 from services.auth.repository import AuthRepository, Password
 from services.auth.throttle import Attempt, Throttle
 
-MAX_ADDRESS_CHARACTERS: Final = 64
 MAX_USER_AGENT_CHARACTERS: Final = 300
 
 
