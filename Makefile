@@ -7,7 +7,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv/bin
 INSTALL := $(PYTHON) libs/local/install.py
-# Two processes share these tests, file by file; those marked `alone` have the machine to themselves. Scenarios of a whole platform always do.
+# Two processes share the tests, file by file, but for scenarios of a whole platform.
 PYTEST := $(VENV)/python -m pytest
 SHARED := $(PYTEST) -n 2 --dist loadfile
 export PYTHONPATH := $(CURDIR):$(CURDIR)/libs/gen

@@ -1,35 +1,14 @@
-"""Fixtures that several levels share, and how tests run beside each other."""
+"""Fixtures that several levels share."""
 
-import os
 import tempfile
 from collections.abc import AsyncIterator, Generator, Iterator
-from contextlib import nullcontext
 from pathlib import Path
-from typing import Final
 
 import pytest
 
 from libs.common.postgres import Database, open_database
 from tests.support.databases import install
 from tests.support.postgres import TestPostgres, running_postgres
-from tests.support.turns import Turns
-
-_TURNS: Final = pytest.StashKey[Turns]()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Opens the turns where several processes share the tests."""
-    if run := os.environ.get("PYTEST_XDIST_TESTRUNUID"):
-        config.stash[_TURNS] = turns = Turns(run)
-        config.add_cleanup(turns.close)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Has a test that is marked `alone` wait until no other runs, and others wait for it; what it sets up and takes down is part of it."""
-    turns = item.config.stash.get(_TURNS, None)
-    with turns.turn(alone=item.get_closest_marker("alone") is not None) if turns else nullcontext():
-        return (yield)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -17,6 +17,7 @@ import pytest
 
 from tests.support.platform import ECHO, Platform, error_of, running_platform
 from tests.support.processes import ROOT
+from tests.support.waiting import within
 
 PASSWORD: Final = "nine horses cross a frozen lake"
 # How soon the end of a credential must act everywhere.
@@ -41,32 +42,17 @@ def client(platform: Platform, credential: str = "", **headers: str) -> Iterator
         yield opened
 
 
-def made(platform: Platform, path: str, **fields: Any) -> dict[str, Any]:
-    """What the administrator makes."""
-    answer = platform.http.post(path, json=fields)
-    assert answer.status_code == 201, answer.text
-    thing: dict[str, Any] = answer.json()
-    return thing
-
-
 def user(platform: Platform, name: str, **fields: Any) -> dict[str, Any]:
-    return made(platform, "/users", **{"name": name, "password": PASSWORD, **fields})
+    return platform.made("/users", **{"name": name, "password": PASSWORD, **fields})
 
 
 def key_of(platform: Platform, name: str, **fields: Any) -> str:
-    key: str = made(platform, "/api-keys", **{"name": "a key", "user": name, **fields})["key"]
+    key: str = platform.made("/api-keys", **{"name": "a key", "user": name, **fields})["key"]
     return key
 
 
 def refusal(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, error_of(answer)["details"][0]["reason"]
-
-
-def within(seconds: float, condition: Callable[[], bool]) -> None:
-    give_up = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < give_up
-        time.sleep(0.02)
 
 
 def test_nobody_is_told_how_to_become_somebody_and_gets_nothing(own: Platform) -> None:
@@ -105,7 +91,7 @@ def test_a_dev_runs_and_reads_what_is_open_and_changes_nothing(own: Platform) ->
 
 def test_a_function_with_lists_is_theirs_whom_they_name_from_the_next_call_on(own: Platform) -> None:
     ann, bob = user(own, "ann"), user(own, "bob")
-    crew = made(own, "/groups", name="crew")
+    crew = own.made("/groups", name="crew")
     own.http.post("/groups/crew/members", json={"user": "bob"}).raise_for_status()
     own.deploy("secret", ECHO, allowedUsers=[ann["id"]])
     run = own.execute("secret", 1)
@@ -195,7 +181,7 @@ def test_another_password_ends_the_other_sessions(own: Platform) -> None:
 def ended(platform: Platform, how: str, name: str) -> tuple[str, Callable[[], httpx.Response]]:
     """A key that works, of a new user, and what ends it."""
     user(platform, name)
-    created = made(platform, "/api-keys", name="a key", user=name)
+    created = platform.made("/api-keys", name="a key", user=name)
     ends: Mapping[str, Callable[[], httpx.Response]] = {
         "revoked": lambda: platform.http.delete(f"/api-keys/{created['id']}"),
         "disabled": lambda: platform.http.put(f"/users/{name}", json={"disabled": True}),
@@ -287,7 +273,7 @@ def test_a_lost_key_is_replaced_by_make_admin_key_while_it_runs(own: Platform) -
 
 def test_an_administrator_finds_who_did_what_to_a_function(own: Platform) -> None:
     eve = user(own, "eve")
-    function = made(own, "/functions", name="audited", language="assemblyscript", source=ECHO)
+    function = own.made("/functions", name="audited", language="assemblyscript", source=ECHO)
     with client(own, key_of(own, "eve")) as hers:
         assert hers.delete("/functions/audited").status_code == 403
     assert own.http.delete("/functions/audited").status_code == 204

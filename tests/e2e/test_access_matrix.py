@@ -61,12 +61,6 @@ class World:
     channels: dict[str, grpc.Channel] = field(default_factory=dict)
     client: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=30, trust_env=False))
 
-    def made(self, path: str, **fields: Any) -> dict[str, Any]:
-        answer = self.platform.http.post(path, json=fields)
-        assert answer.status_code == 201, answer.text
-        thing: dict[str, Any] = answer.json()
-        return thing
-
     def name(self, kind: str) -> str:
         """Another each time."""
         return f"{kind}-{next(_numbers)}"
@@ -103,8 +97,8 @@ def _make_users(world: World) -> None:
     for name, role in (
         ("root", "ADMIN"), ("gone", "ADMIN"), ("allowed", "DEV"), ("group", "DEV"), ("other", "DEV"), ("nobody-else", "DEV")
     ):  # fmt: skip
-        world.users[name] = world.made("/users", name=name, role=role, password=PASSWORD)["id"]
-    world.group = world.made("/groups", name="friends")["id"]
+        world.users[name] = world.platform.made("/users", name=name, role=role, password=PASSWORD)["id"]
+    world.group = world.platform.made("/groups", name="friends")["id"]
     world.platform.http.post(f"/groups/{world.group}/members", json={"user": "group"}).raise_for_status()
 
 
@@ -112,16 +106,16 @@ def _make_targets(world: World) -> None:
     for whose in ("own", "others"):
         function = world.platform.deploy(f"function-{whose}", ECHO, **world.lists(whose))
         world.functions[whose] = function["id"]
-        world.environments[whose] = world.made("/environments", name=f"environment-{whose}", **world.lists(whose))["id"]
+        world.environments[whose] = world.platform.made("/environments", name=f"environment-{whose}", **world.lists(whose))["id"]
         world.executions[whose] = world.platform.execute(function["name"])["id"]
     # Only now is there a function that a key can be narrowed to.
-    narrowed = world.made("/api-keys", name="narrowed", user="root", functions=[world.functions["own"]], verbs=["READ", "EXECUTE"])
+    narrowed = world.platform.made("/api-keys", name="narrowed", user="root", functions=[world.functions["own"]], verbs=["READ", "EXECUTE"])
     world.credentials["narrowed"] = narrowed["key"]
 
 
 def _make_callers(world: World) -> None:
     def key(user: str) -> dict[str, Any]:
-        return world.made("/api-keys", name="a key", user=user)
+        return world.platform.made("/api-keys", name="a key", user=user)
 
     world.credentials |= {name: key(name)["key"] for name in ("allowed", "group", "other")}
     world.credentials["admin"] = key("root")["key"]
@@ -146,22 +140,25 @@ def _of(targets: str, **more: Any) -> Maker:
 
 
 def _of_group(**more: Any) -> Maker:
-    return lambda world, whose: {"id": world.group if whose == "own" else world.made("/groups", name=world.name("group"))["id"], **more}
+    return lambda world, whose: {
+        "id": world.group if whose == "own" else world.platform.made("/groups", name=world.name("group"))["id"],
+        **more,
+    }
 
 
 def _of_new(path: str, kind: str) -> Maker:
     """A call about something that is made for it."""
-    return lambda world, whose: {"id": world.made(path, name=world.name(kind), **world.lists(whose))["id"]}
+    return lambda world, whose: {"id": world.platform.made(path, name=world.name(kind), **world.lists(whose))["id"]}
 
 
 def _of_new_function(world: World, whose: str) -> Body:
     # It need not be built.
     source = {"language": "assemblyscript", "source": ECHO}
-    return {"id": world.made("/functions", name=world.name("function"), **source, **world.lists(whose))["id"]}
+    return {"id": world.platform.made("/functions", name=world.name("function"), **source, **world.lists(whose))["id"]}
 
 
 def _of_new_user(world: World, whose: str) -> Body:
-    return {"id": world.made("/users", name=world.name("user"), password=PASSWORD)["id"]}
+    return {"id": world.platform.made("/users", name=world.name("user"), password=PASSWORD)["id"]}
 
 
 def _of_new_key(world: World, whose: str) -> Body:
@@ -170,7 +167,7 @@ def _of_new_key(world: World, whose: str) -> Body:
     for key in world.platform.http.get("/api-keys", params={"user": user, "pageSize": 1000}).json()["apiKeys"]:
         if key["name"] == "made for a call":
             world.platform.http.delete(f"/api-keys/{key['id']}").raise_for_status()
-    return {"id": world.made("/api-keys", name="made for a call", user=user)["id"]}
+    return {"id": world.platform.made("/api-keys", name="made for a call", user=user)["id"]}
 
 
 def _of_new_session(world: World, whose: str) -> Body:
@@ -182,7 +179,7 @@ def _of_new_session(world: World, whose: str) -> Body:
 
 
 def _member(world: World, whose: str) -> Body:
-    return {"id": world.made("/groups", name=world.name("group"))["id"], "user": "other"}
+    return {"id": world.platform.made("/groups", name=world.name("group"))["id"], "user": "other"}
 
 
 def _no_member(world: World, whose: str) -> Body:

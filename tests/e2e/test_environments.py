@@ -46,18 +46,11 @@ def readers(platform: Platform) -> Platform:
 @pytest.fixture(scope="module")
 def ada(platform: Platform) -> Iterator[httpx.Client]:
     """A user of the role DEV, who calls with a key."""
-    user = made(platform, "/users", name="environments-ada", password=PASSWORD)
-    key = made(platform, "/api-keys", name="a key", user=user["id"])["key"]
+    user = platform.made("/users", name="environments-ada", password=PASSWORD)
+    key = platform.made("/api-keys", name="a key", user=user["id"])["key"]
     with platform.client(30) as client:
         client.headers["authorization"] = f"Bearer {key}"
         yield client
-
-
-def made(platform: Platform, path: str, **fields: Any) -> dict[str, Any]:
-    answer = platform.http.post(path, json=fields)
-    assert answer.status_code == 201, answer.text
-    thing: dict[str, Any] = answer.json()
-    return thing
 
 
 def set_variables(platform: Platform, name: str, **fields: Any) -> httpx.Response:
@@ -68,7 +61,7 @@ def set_variables(platform: Platform, name: str, **fields: Any) -> httpx.Respons
 
 def test_every_language_reads_what_is_set_and_a_change_acts_on_the_next_call_without_a_version(readers: Platform) -> None:
     assert [readers.execute(name)["output"] for name in READERS] == ["nobody"] * 3
-    made(readers, "/environments", name="who", variables={"WHO": "the world"})
+    readers.made("/environments", name="who", variables={"WHO": "the world"})
     for name in READERS:
         readers.update(name, environments=["who"])
 
@@ -86,8 +79,8 @@ def test_every_language_reads_what_is_set_and_a_change_acts_on_the_next_call_wit
 
 
 def test_the_later_of_two_environments_is_read_and_batches_and_old_versions_read_as_well(readers: Platform) -> None:
-    made(readers, "/environments", name="base", variables={"WHO": "base"})
-    made(readers, "/environments", name="over", secrets={"WHO": "over"})
+    readers.made("/environments", name="base", variables={"WHO": "base"})
+    readers.made("/environments", name="over", secrets={"WHO": "over"})
     readers.deploy("two-versions", READERS["by-assemblyscript"][1], environments=["base", "over"])
     readers.update("two-versions", source=READERS["by-assemblyscript"][1] + "\n// another\n")
     readers.settled("two-versions")
@@ -103,7 +96,7 @@ def test_the_later_of_two_environments_is_read_and_batches_and_old_versions_read
 
 
 def test_what_was_changed_acts_though_the_executor_was_away_or_begins_anew(readers: Platform) -> None:
-    made(readers, "/environments", name="kept", variables={"WHO": "before"})
+    readers.made("/environments", name="kept", variables={"WHO": "before"})
     readers.deploy("keeps", READERS["by-assemblyscript"][1], environments=["kept"])
     executor = readers.process("executor")
     executor.kill()
@@ -118,9 +111,9 @@ def test_what_was_changed_acts_though_the_executor_was_away_or_begins_anew(reade
 
 
 def test_one_who_may_not_see_an_environment_may_run_a_function_that_reads_it(readers: Platform, ada: httpx.Client) -> None:
-    other = made(readers, "/users", name="environments-bob", password=PASSWORD)
-    hidden = made(readers, "/environments", name="hidden", secrets={"WHO": "behind"}, allowedUsers=[other["id"]])
-    shown = made(readers, "/environments", name="shown", variables={"SHOWN": "yes"}, secrets={"TOKEN": "hush"})
+    other = readers.made("/users", name="environments-bob", password=PASSWORD)
+    hidden = readers.made("/environments", name="hidden", secrets={"WHO": "behind"}, allowedUsers=[other["id"]])
+    shown = readers.made("/environments", name="shown", variables={"SHOWN": "yes"}, secrets={"TOKEN": "hush"})
     readers.deploy("runs-hidden", READERS["by-assemblyscript"][1], environments=["hidden", "shown"])
 
     assert ada.post("/functions/runs-hidden/execute", json={}).json()["output"] == "behind"

@@ -18,6 +18,7 @@ from kiln.executor.v1 import executor_pb2, executor_pb2_grpc
 from kiln.registry.v1 import registry_pb2, registry_pb2_grpc
 
 from tests.support.platform import ECHO, Platform, running_platform
+from tests.support.waiting import within
 
 # How long a call may still be answered after that which its caller calls with has ended.
 SECONDS: Final = 5
@@ -39,16 +40,9 @@ class Credential:
     end: Callable[[], httpx.Response]
 
 
-def made(platform: Platform, path: str, **fields: Any) -> dict[str, Any]:
-    answer = platform.http.post(path, json=fields)
-    assert answer.status_code == 201, answer.text
-    thing: dict[str, Any] = answer.json()
-    return thing
-
-
 def new_credential(platform: Platform, how: str, name: str, group: str) -> Credential:
     """A new user in the group that may call the function, and how it loses that."""
-    made(platform, "/users", name=name, password=PASSWORD)
+    platform.made("/users", name=name, password=PASSWORD)
     platform.http.post(f"/groups/{group}/members", json={"user": name}).raise_for_status()
     if how in ("signed out", "session ended", "password changed"):
         with httpx.Client(base_url=platform.http.base_url, headers=OWN_PAGE, trust_env=False) as browser:
@@ -61,7 +55,7 @@ def new_credential(platform: Platform, how: str, name: str, group: str) -> Crede
             "password changed": lambda: platform.http.put(f"/users/{name}", json={"password": PASSWORD + " again"}),
         }
         return Credential(headers, ends[how])
-    key = made(platform, "/api-keys", name="a key", user=name)
+    key = platform.made("/api-keys", name="a key", user=name)
     ends = {
         "revoked": lambda: platform.http.delete(f"/api-keys/{key['id']}"),
         "disabled": lambda: platform.http.put(f"/users/{name}", json={"disabled": True}),
@@ -138,20 +132,13 @@ def is_whole(platform: Platform) -> bool:
     )
 
 
-def until(condition: Callable[[], bool], seconds: float) -> None:
-    give_up = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < give_up
-        time.sleep(0.02)
-
-
 def test_what_has_ended_is_refused_everywhere_within_seconds(home: Path) -> None:
     seed, rounds = int(os.environ.get("SOAK_SEED", random.randrange(10**6))), int(os.environ.get("SOAK_ROUNDS", "50"))
     print(f"\nSOAK_SEED={seed} SOAK_ROUNDS={rounds}")
     chance = random.Random(seed)
     slowest = 0.0
     with running_platform(home / "revocations") as platform:
-        group = made(platform, "/groups", name="callers")["id"]
+        group = platform.made("/groups", name="callers")["id"]
         platform.deploy(FUNCTION, ECHO, allowedGroups=[group])
         for number in range(rounds):
             how, killed = chance.choice(HOWS), chance.choice((None, *SERVICES))
@@ -166,12 +153,12 @@ def test_what_has_ended_is_refused_everywhere_within_seconds(home: Path) -> None
 def one_round(platform: Platform, credential: Credential, how: str, killed: str | None, *, before: bool) -> float:
     """Ends one credential; returns for how many seconds any way still answered it."""
     with ways_of(platform, how, credential.headers) as ways:
-        until(lambda: all(call() for call in ways.values()), BACK_SECONDS)
+        within(BACK_SECONDS, lambda: all(call() for call in ways.values()))
         if killed and before:
             platform.process(killed).kill()
             if killed in ("auth", "gateway"):
                 # Without these nothing can be ended.
-                until(lambda: is_whole(platform), BACK_SECONDS)
+                within(BACK_SECONDS, lambda: is_whole(platform))
         ended_at = time.monotonic()
         credential.end().raise_for_status()
         if killed and not before:

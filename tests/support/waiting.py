@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import time
 from collections.abc import Awaitable, Callable
 
 SECONDS = 20.0
@@ -18,3 +19,11 @@ async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float 
 async def _holds(condition: Callable[[], bool | Awaitable[bool]]) -> bool:
     found = condition()
     return await found if inspect.isawaitable(found) else bool(found)
+
+
+def within(seconds: float, condition: Callable[[], bool]) -> None:
+    """Returns once a condition holds; fails when it does not in so many seconds."""
+    give_up = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
