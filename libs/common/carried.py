@@ -3,19 +3,20 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import grpc
 from kiln.carrier.v1 import carrier_pb2 as pb
 from kiln.carrier.v1 import carrier_pb2_grpc
 
-from libs.common.carrier import MESSAGE_BYTES, Metadata, packed, unpacked
+from libs.common import status
+from libs.common.carrier import MESSAGE_BYTES, Metadata
 from libs.common.errors import Unavailable, Unimplemented
 from libs.common.interceptors import ServerInterceptor, set_status, shown
 from libs.common.policy import policy_of
 
-# A unary RPC: the encoded request and a context in, the encoded answer out. None where the context has a status instead.
-Handle = Callable[[bytes, Any], Awaitable[bytes | None]]
+# A unary RPC: the encoded request and a context in, the encoded answer out; an empty one where the context has a status instead.
+Handle = Callable[[bytes, Any], Awaitable[bytes]]
 
 
 class Handlers:
@@ -37,7 +38,7 @@ class Handlers:
             policy_of(method)
             self._interceptor.check_audited(method, unary=is_unary)
             if is_unary:
-                self.by_method[method] = _written(self._interceptor.around(method, handler), handler.response_serializer)
+                self.by_method[method] = self._interceptor.around(method, handler)
 
     def add_generic_rpc_handlers(self, handlers: Iterable[Any]) -> None:
         """Called by generated code, with the same once more."""
@@ -52,13 +53,18 @@ class Context:
 
     is_carried: ClassVar[bool] = True
 
+    __slots__ = ("_call", "_metadata", "_until", "answer")
+
     def __init__(self, call: pb.Call) -> None:
-        self._metadata = unpacked(call.metadata)
+        self._call = call
+        self._metadata: Metadata | None = None
         self._until = time.monotonic() + call.timeout_ms / 1000 if call.timeout_ms else None
         self.answer = pb.Answer(number=call.number)
 
     def invocation_metadata(self) -> Metadata:
         """What was sent along."""
+        if self._metadata is None:
+            self._metadata = sent_along(self._call)
         return self._metadata
 
     def time_remaining(self) -> float | None:
@@ -66,12 +72,11 @@ class Context:
         return None if self._until is None else max(0.0, self._until - time.monotonic())
 
     async def send_initial_metadata(self, pairs: Metadata) -> None:
-        """Goes with the answer."""
-        self.answer.initial.extend(packed(pairs))
+        """Whoever has calls carried knows their ids, which is all that services send."""
 
     def set_trailing_metadata(self, pairs: Metadata) -> None:
-        """Goes with the answer."""
-        self.answer.trailing.extend(packed(pairs))
+        """What the status says to programs, which is all that services send."""
+        self.answer.status_details = cast(bytes, dict(pairs)[status.DETAILS])
 
     def set_code(self, code: grpc.StatusCode) -> None:
         """The status."""
@@ -120,6 +125,7 @@ class _Stream:
     def __init__(self, handlers: Mapping[str, Handle], *, is_draining: bool) -> None:
         self._handlers = handlers
         self._is_draining = is_draining
+        self._loop = asyncio.get_running_loop()
         self._calls: dict[int, asyncio.Task[None]] = {}
         self._ended: list[pb.Answer] = []
         self._something = asyncio.Event()
@@ -132,8 +138,7 @@ class _Stream:
                 for call in request.calls:
                     self._begin(call)
                 for number in request.cancelled:
-                    if task := self._calls.get(number):
-                        task.cancel()
+                    self._cancel(number)
         finally:
             self._is_over = True
             self._something.set()
@@ -157,17 +162,22 @@ class _Stream:
 
     async def cancel(self) -> None:
         """Cancels what runs, and returns when it has ended."""
-        for task in self._calls.values():
-            task.cancel()
-        await asyncio.gather(*self._calls.values(), return_exceptions=True)
+        calls = dict(self._calls)
+        for number in calls:
+            self._cancel(number)
+        await asyncio.gather(*calls.values(), return_exceptions=True)
 
     def _begin(self, call: pb.Call) -> None:
-        task = self._calls[call.number] = asyncio.create_task(self._make(call))
-        # Not in the task itself, which may be cancelled before it has begun.
-        task.add_done_callback(lambda _: self._forget(call.number))
+        self._calls[call.number] = self._loop.create_task(self._make(call))
+
+    def _cancel(self, number: int) -> None:
+        if task := self._calls.get(number):
+            # It may not have begun, and then does not.
+            task.add_done_callback(lambda _: self._forget(number))
+            task.cancel()
 
     def _forget(self, number: int) -> None:
-        del self._calls[number]
+        self._calls.pop(number, None)
         self._something.set()
 
     async def _make(self, call: pb.Call) -> None:
@@ -179,10 +189,12 @@ class _Stream:
             elif handle is None:
                 set_status(context, Unimplemented("Method not found!"), "")
             else:
-                context.answer.message = await handle(call.message, context) or b""
+                context.answer.message = await handle(call.message, context)
         except Exception as error:
             # Around the handler nothing should be left to fail; a caller hears of it all the same.
             set_status(context, shown(error, method=call.method), "")
+        finally:
+            self._forget(call.number)
         self._ended.append(context.answer)
 
 
@@ -202,9 +214,7 @@ def _portions(answers: list[pb.Answer]) -> Iterable[list[pb.Answer]]:
     return portions
 
 
-def _written(handle: Callable[[bytes, Any], Awaitable[Any]], write: Callable[[Any], bytes]) -> Handle:
-    async def written(message: bytes, context: Any) -> bytes | None:
-        answer = await handle(message, context)
-        return None if answer is None else write(answer)
-
-    return written
+def sent_along(call: pb.Call) -> Metadata:
+    """The metadata of a call that was carried."""
+    pairs = zip(call.metadata_keys, call.metadata_values, strict=True)
+    return tuple((key, value if key.endswith("-bin") else value.decode()) for key, value in pairs)

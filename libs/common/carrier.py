@@ -5,7 +5,7 @@ while a message was being sent is the next message, so that nothing waits while 
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,7 +16,9 @@ from kiln.carrier.v1 import carrier_pb2_grpc
 from libs.common import status
 from libs.common.access.bearer import AUTHORIZATION, bearer
 from libs.common.access.service_tokens import ServiceTokens
+from libs.common.deadlines import Deadlines
 from libs.common.logs import logger
+from libs.common.request import REQUEST_ID_HEADER
 
 # Larger requests travel alone: they gain nothing, and would keep small ones waiting.
 MAX_CARRIED_BYTES: Final = 64 << 10
@@ -32,7 +34,7 @@ _BROKE_OFF: Final = "the connection to the service broke off while it served the
 Metadata = Sequence[tuple[str, str | bytes]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """What a call was answered with.
 
@@ -43,8 +45,8 @@ class Answer:
     """
 
     message: bytes
-    initial: Metadata
-    trailing: Metadata
+    initial: Metadata = ()
+    trailing: Metadata = ()
 
 
 class Carrier:
@@ -61,7 +63,8 @@ class Carrier:
         self._number = 0
         self._waiting: list[pb.Call] = []
         self._cancelled: list[int] = []
-        self._pending: dict[int, asyncio.Future[Answer]] = {}
+        self._pending: dict[int, asyncio.Future[pb.Answer]] = {}
+        self._deadlines = Deadlines(self._expire)
         self._something = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
 
@@ -83,31 +86,30 @@ class Carrier:
         Raises:
             grpc.aio.AioRpcError: the server refused, or the stream broke off.
         """
-        self._number += 1
-        number = self._number
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Answer] = loop.create_future()
-        self._pending[number] = answer
-        self._waiting.append(
-            pb.Call(number=number, method=method, message=message, timeout_ms=max(1, round(seconds * 1000)), metadata=packed(metadata))
-        )
+        self._number = number = self._number + 1
+        pending = self._pending[number] = asyncio.get_running_loop().create_future()
+        self._waiting.append(called(number, method, message, seconds, metadata))
         self._something.set()
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._run())
-        too_late = loop.call_later(seconds, self._expire, number, answer)
+        self._deadlines.add(number, seconds)
         try:
-            return await answer
+            answer = await pending
         except asyncio.CancelledError:
             self._cancel(number)
             raise
         finally:
-            too_late.cancel()
+            self._deadlines.discard(number)
             self._pending.pop(number, None)
+        if answer.code:
+            raise _told(answer, metadata)
+        return Answer(answer.message)
 
-    def _expire(self, number: int, answer: "asyncio.Future[Answer]") -> None:
-        if not answer.done():
+    def _expire(self, number: int) -> None:
+        pending = self._pending.get(number)
+        if pending and not pending.done():
             self._cancel(number)
-            answer.set_exception(_error(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"))
+            pending.set_exception(_error(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"))
 
     def _cancel(self, number: int) -> None:
         self._cancelled.append(number)
@@ -121,7 +123,10 @@ class Carrier:
         try:
             async for response in stream:
                 for answer in response.answers:
-                    self._deliver(answer)
+                    pending = self._pending.get(answer.number)
+                    # Whoever waited may be gone.
+                    if pending and not pending.done():
+                        pending.set_result(answer)
         except grpc.aio.AioRpcError as error:
             failure = error
         finally:
@@ -150,17 +155,6 @@ class Carrier:
         self._cancelled.clear()
         return request
 
-    def _deliver(self, answer: pb.Answer) -> None:
-        pending = self._pending.get(answer.number)
-        # Whoever waited may be gone.
-        if pending is None or pending.done():
-            return
-        initial, trailing = unpacked(answer.initial), unpacked(answer.trailing)
-        if answer.code:
-            pending.set_exception(_error(status.code_numbered(answer.code), answer.details, initial, trailing))
-        else:
-            pending.set_result(Answer(answer.message, initial, trailing))
-
     def _break(self, failure: grpc.aio.AioRpcError | None) -> None:
         unsent = {call.number for call in self._waiting}
         self._waiting.clear()
@@ -173,14 +167,23 @@ class Carrier:
             one.set_exception(_error(grpc.StatusCode.UNAVAILABLE, _NOT_SENT if number in unsent else _BROKE_OFF))
 
 
-def packed(metadata: Metadata) -> list[pb.Metadata]:
-    """Metadata as it is carried."""
-    return [pb.Metadata(key=key, value=value.encode() if isinstance(value, str) else value) for key, value in metadata]
+def called(number: int, method: str, message: bytes, seconds: float, metadata: Metadata) -> pb.Call:
+    """A call as it is carried."""
+    return pb.Call(
+        number=number,
+        method=method,
+        message=message,
+        timeout_ms=max(1, round(seconds * 1000)),
+        metadata_keys=[key for key, _ in metadata],
+        metadata_values=[value.encode() if isinstance(value, str) else value for _, value in metadata],
+    )
 
 
-def unpacked(metadata: Iterable[pb.Metadata]) -> Metadata:
-    """The metadata that was carried."""
-    return tuple((pair.key, pair.value if pair.key.endswith("-bin") else pair.value.decode()) for pair in metadata)
+def _told(answer: pb.Answer, metadata: Metadata) -> grpc.aio.AioRpcError:
+    """What the server refused a call with. Where it had not heard of it, there is no initial metadata."""
+    initial = [(REQUEST_ID_HEADER, dict(metadata).get(REQUEST_ID_HEADER, ""))]
+    trailing = [(status.DETAILS, answer.status_details)] if answer.status_details else []
+    return _error(status.code_numbered(answer.code), answer.details, initial, trailing)
 
 
 def _error(code: grpc.StatusCode, details: str, initial: Metadata = (), trailing: Metadata = ()) -> grpc.aio.AioRpcError:

@@ -5,8 +5,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from functools import partial
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
 import grpc
@@ -18,11 +17,11 @@ from libs.common.access.bearer import AUTHORIZATION
 from libs.common.access.guard import Guard
 from libs.common.access.principal import caller, set_caller
 from libs.common.audit import AuditLog, Recording
+from libs.common.deadlines import Deadlines
 from libs.common.errors import KilnError, PermissionDenied
 from libs.common.logs import logger
-from libs.common.policy import Access, policy_of
+from libs.common.policy import Access, Policy, policy_of
 
-STATUS_DETAILS: Final = "grpc-status-details-bin"
 # Calls that answer even when the server is full.
 _RESERVED: Final = "/grpc.health.v1.Health/"
 # What has its calls end before it does, when its server stops.
@@ -47,82 +46,137 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         self.audit_log = audit_log
         self.serving = 0
         self.watches: set[_Call] = set()
+        self.deadlines: Deadlines[_Call] = Deadlines(_Call.expire)
+        self._around: dict[str, Any] = {}
 
     def end_watches(self) -> None:
         """Ends the streams that services keep open to hear of changes: they would keep a server from stopping, and open another soon."""
         for call in self.watches:
-            call.end()
+            call.stop()
 
     async def intercept_service(self, continuation: Callable[..., Awaitable[Any]], details: grpc.HandlerCallDetails) -> Any:
-        handler = await continuation(details)
-        if handler is None:
-            return None
         method = details.method
+        known = self._around.get(method)
+        if known is None:
+            handler = await continuation(details)
+            if handler is None:
+                return None
+            known = self._around[method] = self._handler(method, handler)
+        return known
+
+    def _handler(self, method: str, handler: Any) -> Any:
         if handler.response_streaming:
             inner = handler.stream_stream if handler.request_streaming else handler.unary_stream
             make = grpc.stream_stream_rpc_method_handler if handler.request_streaming else grpc.unary_stream_rpc_method_handler
-            wrapped: Callable[..., Any] = self._streaming(method, inner, _reader(handler))
-        else:
-            inner = handler.stream_unary if handler.request_streaming else handler.unary_unary
-            make = grpc.stream_unary_rpc_method_handler if handler.request_streaming else grpc.unary_unary_rpc_method_handler
-            wrapped = self._unary(method, inner, _reader(handler))
-        # Messages are read inside of the wrapper, where one that is none becomes an error like any other.
-        return make(wrapped, request_deserializer=None, response_serializer=handler.response_serializer)
+            return make(self._streaming(method, inner, _reader(handler)), response_serializer=handler.response_serializer)
+        inner = handler.stream_unary if handler.request_streaming else handler.unary_unary
+        make = grpc.stream_unary_rpc_method_handler if handler.request_streaming else grpc.unary_unary_rpc_method_handler
+        # Messages are read and written inside of the wrapper, where one that is none becomes an error like any other.
+        return make(self._unary(method, inner, _reader(handler), handler.response_serializer))
 
-    def around(self, method: str, handler: Any) -> Callable[[bytes, Any], Awaitable[Any]]:
-        """A unary RPC's handler with all that is around it: encoded request and context in, answer out; None with an error's status."""
-        return self._unary(method, handler.unary_unary, _reader(handler))
+    def around(self, method: str, handler: Any) -> Callable[[bytes, Any], Awaitable[bytes]]:
+        """A unary RPC's handler with all that is around it: encoded request and context in, encoded answer out; empty for an error."""
+        return self._unary(method, handler.unary_unary, _reader(handler), handler.response_serializer)
 
     def check_audited(self, method: str, *, unary: bool) -> None:
         """Raises ValueError for an RPC that must be written down in the audit log, and would not be."""
         if policy_of(method).audited and not (unary and self.audit_log):
             raise ValueError(f"{method} is to be in the audit log, and {'there is none' if unary else 'is not unary'}")
 
-    def _unary(self, method: str, inner: Callable[..., Awaitable[Any]], read: Callable[[Any], Any]) -> Callable[..., Awaitable[Any]]:
-        if (audited := policy_of(method).audited) and self.audit_log:
-            return self._audited(method, inner, read, partial(Recording, self.audit_log, audited, method.rpartition("/")[2]))
+    def _unary(
+        self, method: str, inner: Callable[..., Awaitable[Any]], read: Callable[[Any], Any], write: Callable[[Any], bytes] | None
+    ) -> Callable[..., Awaitable[bytes]]:
+        policy, write = policy_of(method), write or bytes
+        if policy.audited and self.audit_log:
+            return self._audited(method, inner, read, write, partial(Recording, self.audit_log, policy.audited, method.rpartition("/")[2]))
 
-        async def handle(message: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            async with _Call(self, method, context) as call:
+        async def handle(message: Any, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+            call = _Call(self, method, policy, context)
+            try:
                 await call.acknowledge()
-                await call.admit()
-                return await inner(read(message), context)
+                if not call.begin():
+                    await call.admit()
+                answer = write(await inner(read(message), context))
+            except BaseException as error:
+                if not call.end(error).is_told:
+                    raise
+                return b""
+            call.end(None)
+            return answer
 
         return handle
 
     def _audited(
-        self, method: str, inner: Callable[..., Awaitable[Any]], read: Callable[[Any], Any], record: Callable[[], Recording]
-    ) -> Callable[..., Awaitable[Any]]:
-        async def handle(message: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            async with _AuditedCall(self, method, context, record()) as call:
+        self,
+        method: str,
+        inner: Callable[..., Awaitable[Any]],
+        read: Callable[[Any], Any],
+        write: Callable[[Any], bytes],
+        record: Callable[[], Recording],
+    ) -> Callable[..., Awaitable[bytes]]:
+        policy = policy_of(method)
+
+        async def handle(message: Any, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+            call = _AuditedCall(self, method, policy, context, record())
+            try:
                 await call.acknowledge()
-                answer = await inner(await call.begin(message, read), context)
+                answer = await inner(await call.recorded(message, read), context)
                 call.recording.answered(answer)
-                return answer
+                encoded = write(answer)
+            except BaseException as error:
+                if not (await call.end_recorded(error)).is_told:
+                    raise
+                return b""
+            await call.end_recorded(None)
+            return encoded
 
         return handle
 
     def _streaming(self, method: str, inner: Callable[..., Any], read: Callable[[Any], Any]) -> Callable[..., AsyncIterator[Any]]:
+        policy = policy_of(method)
+
         async def handle(message: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-            async with _Call(self, method, context) as call:
-                await call.admit()
+            call = _Call(self, method, policy, context)
+            try:
+                if not call.begin():
+                    await call.admit()
                 # Not before: a client that was told to go on, and writes while it is refused, may hear of an internal error instead
                 # (grpc/grpc#36066).
                 await call.acknowledge()
                 answers = inner(read(message), context)
                 if not hasattr(answers, "__aiter__"):  # a handler that writes through the context, as gRPC's own services do
                     await answers
-                    return
-                async for answer in answers:
-                    yield answer
+                else:
+                    async for answer in answers:
+                        yield answer
+            except BaseException as error:
+                if not call.end(error).is_told:
+                    raise
+            else:
+                call.end(None)
 
         return handle
+
+
+class _End(NamedTuple):
+    """How a call ended.
+
+    Attributes:
+        is_told: Whether its error is told by the status, and need not be raised.
+    """
+
+    code: grpc.StatusCode
+    reason: str
+    is_told: bool
+
+
+_OK: Final = _End(grpc.StatusCode.OK, "", is_told=False)
 
 
 class _Call:
     """A call that is served: what it knows of itself, its deadline, its line in the log, and its error as a status.
 
-    A class and no generator, and one for all that: it is around every call, and costs less than the call's own work this way.
+    One for every call, which begins and ends by plain functions: around calls that cost little themselves it must cost less.
     """
 
     __slots__ = (
@@ -131,36 +185,35 @@ class _Call:
         "_began",
         "_cancelling",
         "_context",
-        "_ended",
         "_expired",
         "_identity",
         "_method",
+        "_policy",
+        "_rechecking",
         "_seconds",
         "_server",
         "_shut_out",
+        "_stopped",
         "_task",
-        "_timer",
     )
 
-    def __init__(self, server: ServerInterceptor, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    def __init__(self, server: ServerInterceptor, method: str, policy: Policy, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        self._began = time.monotonic()
         self._server = server
         self._method = method
+        self._policy = policy
         self._context = context
-        self._admitted = self._expired = self._shut_out = self._ended = False
+        self._admitted = self._expired = self._shut_out = self._stopped = False
+        self._rechecking: asyncio.TimerHandle | None = None
         self._authorization = ""
-        self._timer: asyncio.TimerHandle | None = None
-
-    async def __aenter__(self) -> Self:
-        self._began = time.monotonic()
         offered: str | None = None
-        for key, value in self._context.invocation_metadata() or ():
+        for key, value in context.invocation_metadata() or ():
             if key == request.REQUEST_ID_HEADER and isinstance(value, str):
                 offered = value
             elif key == AUTHORIZATION and isinstance(value, str):
                 self._authorization = value
         self._identity = request.accept_request_id(offered)
         request.request_id.set(self._identity)
-        return self
 
     async def acknowledge(self) -> None:
         """Sends what goes before all answers. Of a stream it says that the call is admitted: one that is refused has none of it, so that a
@@ -168,29 +221,45 @@ class _Call:
         """
         await self._context.send_initial_metadata(((request.REQUEST_ID_HEADER, self._identity),))
 
-    async def admit(self) -> None:
-        """Counts the call, gives it its deadline, and finds out who makes it.
+    def begin(self) -> bool:
+        """Counts the call, gives it its deadline, and recalls who makes it. False where that must be found out: `admit` does.
 
         Raises:
             ResourceExhausted: there are as many as may be.
             DeadlineExceeded: it has passed.
             Unauthenticated, PermissionDenied, Unavailable: who calls may not, or it cannot be known.
         """
-        policy = policy_of(self._method)
-        self._bound(policy.deadline_seconds)
-        token = self._server.guard.recall(policy, self._authorization)
+        self._bound(self._policy.deadline_seconds)
+        token = self._server.guard.recall(self._policy, self._authorization)
         if token is None:
-            token = await self._server.guard.admit(policy, self._authorization, address_of(self._context))
+            return False
+        self._let_in(token)
+        return True
+
+    async def admit(self) -> None:
+        """Finds out who makes the call.
+
+        Raises:
+            Unauthenticated, PermissionDenied, Unavailable: who calls may not, or it cannot be known.
+        """
+        self._let_in(await self._server.guard.admit(self._policy, self._authorization, address_of(self._context)))
+
+    def expire(self) -> None:
+        """Ends the call because its deadline has passed."""
+        self._expired = True
+        self._task.cancel()
+
+    def _let_in(self, token: AccessToken | None) -> None:
         set_caller(token.principal if token else None)
-        if policy.deadline_seconds is None and token:
+        if self._policy.deadline_seconds is None and token:
             self._task = _current_task()
             self._recheck(token)
-            if policy.access is Access.SERVICE and self._method != _ENDS_BY_ITSELF:
+            if self._policy.access is Access.SERVICE and self._method != _ENDS_BY_ITSELF:
                 self._server.watches.add(self)
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """Ends the call because its server stops."""
-        self._ended = True
+        self._stopped = True
         self._task.cancel()
 
     def _bound(self, allowed: float | None) -> None:
@@ -209,11 +278,7 @@ class _Call:
         request.deadline.set(time.monotonic() + self._seconds)
         self._task = _current_task()
         self._cancelling = self._task.cancelling()
-        self._timer = asyncio.get_running_loop().call_later(self._seconds, self._expire)
-
-    def _expire(self) -> None:
-        self._expired = True
-        self._task.cancel()
+        self._server.deadlines.add(self, self._seconds)
 
     def _recheck(self, token: AccessToken) -> None:
         """Ends a call that stays open once its caller may not make it any more."""
@@ -221,37 +286,39 @@ class _Call:
             self._shut_out = True
             self._task.cancel()
         else:
-            self._timer = asyncio.get_running_loop().call_later(_RECHECK_SECONDS, self._recheck, token)
+            self._rechecking = asyncio.get_running_loop().call_later(_RECHECK_SECONDS, self._recheck, token)
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> bool:
-        return self._end(error)[2]
+    def end(self, error: BaseException | None) -> _End:
+        """The call has ended, perhaps by an error, which becomes its status."""
+        if self._admitted:
+            self._server.serving -= 1
+            self._server.deadlines.discard(self)
+        else:
+            self._server.watches.discard(self)
+        if self._rechecking:
+            self._rechecking.cancel()
+        end = self._tell(error) if error else _OK
+        if not self._method.startswith("/grpc."):
+            logger().info("rpc", method=self._method, code=end.code.name, ms=round((time.monotonic() - self._began) * 1000, 1))
+        return end
 
-    def _end(self, error: BaseException | None) -> tuple[grpc.StatusCode, str, bool]:
-        """Ends the call: its status, the error's reason, and whether the error is told and need not be raised."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._server.serving -= self._admitted
-        self._server.watches.discard(self)
+    def _tell(self, error: BaseException) -> _End:
+        """Makes an error the call's status, unless the call is cancelled."""
         # As `asyncio.timeout` does it: whoever else has cancelled the task meant it.
         if self._expired and self._task.uncancel() <= self._cancelling and isinstance(error, asyncio.CancelledError):
             error = errors.DeadlineExceeded(f"the call took longer than {self._seconds:.3g} s")
         elif self._shut_out and isinstance(error, asyncio.CancelledError):
             self._task.uncancel()
             error = errors.Unauthenticated("who calls has changed since the call began", reason="STALE_TOKEN")
-        elif self._ended and isinstance(error, asyncio.CancelledError):
+        elif self._stopped and isinstance(error, asyncio.CancelledError):
             self._task.uncancel()
             error = errors.Unavailable("the service is stopping", reason="STOPPING")
-        code, reason, is_told = grpc.StatusCode.OK, "", isinstance(error, Exception)
-        if isinstance(error, Exception):
-            # The status is set instead of aborting: grpc.aio does not wait for aborted handlers when it stops (grpc/grpc#37239).
-            known = shown(error, method=self._method)
-            code, reason = status.code_of(known), known.reason
-            set_status(self._context, known, self._identity)
-        elif error is not None:
-            code = grpc.StatusCode.CANCELLED
-        if not self._method.startswith("/grpc."):
-            logger().info("rpc", method=self._method, code=code.name, ms=round((time.monotonic() - self._began) * 1000, 1))
-        return code, reason, is_told
+        if not isinstance(error, Exception):
+            return _End(grpc.StatusCode.CANCELLED, "", is_told=False)
+        # The status is set instead of aborting: grpc.aio does not wait for aborted handlers when it stops (grpc/grpc#37239).
+        known = shown(error, method=self._method)
+        set_status(self._context, known, self._identity)
+        return _End(status.code_of(known), known.reason, is_told=True)
 
 
 class _AuditedCall(_Call):
@@ -259,11 +326,13 @@ class _AuditedCall(_Call):
 
     __slots__ = ("recording",)
 
-    def __init__(self, server: ServerInterceptor, method: str, context: grpc.aio.ServicerContext[Any, Any], recording: Recording) -> None:
-        super().__init__(server, method, context)
+    def __init__(
+        self, server: ServerInterceptor, method: str, policy: Policy, context: grpc.aio.ServicerContext[Any, Any], recording: Recording
+    ) -> None:
+        super().__init__(server, method, policy, context)
         self.recording = recording
 
-    async def begin(self, message: Any, read: Callable[[Any], Any]) -> Any:
+    async def recorded(self, message: Any, read: Callable[[Any], Any]) -> Any:
         """Admits the call and writes its beginning down; of one that anyone may make, its handler does that. The request.
 
         Raises:
@@ -271,7 +340,8 @@ class _AuditedCall(_Call):
         """
         self.recording.came(address_of(self._context), self._identity)
         try:
-            await self.admit()
+            if not self.begin():
+                await self.admit()
         except PermissionDenied:
             with suppress(KilnError):
                 self.recording.refused(await self._server.guard.who(self._authorization, address_of(self._context)))
@@ -279,15 +349,16 @@ class _AuditedCall(_Call):
             raise
         request = read(message)
         self.recording.asked(request)
-        if policy_of(self._method).access is not Access.PUBLIC:
+        if self._policy.access is not Access.PUBLIC:
             self.recording.by(caller())
             await self.recording.begin()
         return request
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> bool:
-        code, reason, is_told = self._end(error)
-        await self.recording.end(code.name, reason)
-        return is_told
+    async def end_recorded(self, error: BaseException | None) -> _End:
+        """The call has ended, which is written down."""
+        end = self.end(error)
+        await self.recording.end(end.code.name, end.reason)
+        return end
 
 
 def _current_task() -> "asyncio.Task[Any]":
@@ -353,4 +424,4 @@ def set_status(context: Any, error: KilnError, identity: str) -> None:
     """Ends a call with an error, details included, without aborting its handler."""
     context.set_code(status.code_of(error))
     context.set_details(error.message)
-    context.set_trailing_metadata(((STATUS_DETAILS, status.to_proto(error, identity).SerializeToString()),))
+    context.set_trailing_metadata(((status.DETAILS, status.to_proto(error, identity).SerializeToString()),))

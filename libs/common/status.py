@@ -11,6 +11,8 @@ from libs.common import errors
 from libs.common.errors import InvalidArgument, KilnError, Violation
 
 DOMAIN: Final = "kiln"
+# The trailing metadata that a `google.rpc.Status` travels as.
+DETAILS: Final = "grpc-status-details-bin"
 
 # 499 is nginx's word for a caller that went away; the rest are those of google/rpc/code.proto.
 TABLE: Final[tuple[tuple[type[KilnError], grpc.StatusCode, int], ...]] = (

@@ -18,6 +18,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from libs.common.loopback import is_loopback
+from libs.common.scheduling import prefer_throughput
 from libs.common.settings import InvalidSettings, load
 from libs.common.unprivileged import launcher
 from libs.local.home import Home, HomeInUse, open_home
@@ -225,6 +226,8 @@ def _who(settings: Settings, home: Home) -> str:
 
 def main() -> int:
     """Runs until told to stop; returns the exit code."""
+    # PostgreSQL does not do it by itself.
+    prefer_throughput()
     try:
         settings = load(Settings)
         with open_home(settings.home) as home:

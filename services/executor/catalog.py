@@ -8,6 +8,7 @@ from uuid import UUID
 
 from libs.common.bounded import Bounded
 from libs.common.errors import Unavailable
+from libs.common.ids import parse_uuid
 from services.executor.sandbox.outcome import Limits
 
 # How many deletions are remembered, for calls that were on their way.
@@ -66,6 +67,8 @@ class Catalog:
 
     def __init__(self) -> None:
         self._by_id: dict[UUID, CatalogFunction] = {}
+        # By its id as it is usually written, for calls that name it so.
+        self._by_text: dict[str, CatalogFunction] = {}
         self._by_name: dict[str, CatalogFunction] = {}
         self._environments: dict[UUID, CatalogEnvironment] = {}
         self._deleted: Bounded[UUID, None] = Bounded(MAX_DELETED)
@@ -77,12 +80,13 @@ class Catalog:
         if known and known.revision > function.revision:
             return
         self.remove(function.id)
-        self._by_id[function.id] = function
+        self._by_id[function.id] = self._by_text[str(function.id)] = function
         self._by_name[function.name] = function
 
     def remove(self, identity: UUID) -> None:
         """Forgets a function."""
         known = self._by_id.pop(identity, None)
+        self._by_text.pop(str(identity), None)
         if known and self._by_name.get(known.name) is known:
             del self._by_name[known.name]
 
@@ -149,6 +153,13 @@ class Catalog:
         except TimeoutError:
             raise Unavailable("the executor is starting and does not know the functions yet", reason="STARTING", retry_after=1) from None
 
-    def find(self, identity: UUID | None, name: str) -> CatalogFunction | None:
+    def find(self, reference: str) -> CatalogFunction | None:
         """A function by id or by name."""
-        return (self._by_id.get(identity) if identity else None) or self._by_name.get(name)
+        found = self._by_text.get(reference) or self._by_name.get(reference)
+        if found is None and (identity := parse_uuid(reference)):
+            found = self._by_id.get(identity)
+        return found
+
+    def latest(self, function: CatalogFunction) -> CatalogFunction:
+        """A function as it is told of now; as it was where it is gone."""
+        return self._by_id.get(function.id, function)

@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from uuid import UUID
 
 from libs.common.errors import ResourceExhausted
@@ -23,20 +23,13 @@ class Concurrency:
         self._share = asyncio.Semaphore(most_of_many)
         self.most_of_many = most_of_many
 
-    @contextmanager
-    def place(self, function: CatalogFunction) -> Iterator[None]:
-        """Counts one run of a function while the block lasts.
+    def place(self, function: CatalogFunction) -> "_Place":
+        """Counts one run of a function while a block lasts.
 
         Raises:
             ResourceExhausted: there are as many as its limit lets there be.
         """
-        if self._is_full(function):
-            raise _full(function)
-        self._runs[function.id] = self._runs.get(function.id, 0) + 1
-        try:
-            yield
-        finally:
-            self._leave(function.id)
+        return _Place(self, function)
 
     @asynccontextmanager
     async def turn(self, function: CatalogFunction) -> AsyncIterator[None]:
@@ -67,11 +60,19 @@ class Concurrency:
             if not waiting and self._waiting.get(identity) is waiting:
                 del self._waiting[identity]
 
-    def _leave(self, identity: UUID) -> None:
+    def enter(self, function: CatalogFunction) -> None:
+        """For `_Place`."""
+        if self._is_full(function):
+            raise _full(function)
+        self._runs[function.id] = self._runs.get(function.id, 0) + 1
+
+    def leave(self, identity: UUID) -> None:
+        """For `_Place`."""
         self._runs[identity] -= 1
         if not self._runs[identity]:
             del self._runs[identity]
-        self._tell(identity)
+        if self._waiting:
+            self._tell(identity)
 
     def _tell(self, identity: UUID) -> None:
         """Tells whoever waits longest that there is room."""
@@ -81,6 +82,22 @@ class Concurrency:
             if not told.done():
                 told.set_result(None)
                 return
+
+
+class _Place:
+    """One run that counts. A class, since a generator would cost every call a microsecond more."""
+
+    __slots__ = ("_concurrency", "_function")
+
+    def __init__(self, concurrency: Concurrency, function: CatalogFunction) -> None:
+        self._concurrency = concurrency
+        self._function = function
+
+    def __enter__(self) -> None:
+        self._concurrency.enter(self._function)
+
+    def __exit__(self, *_: object) -> None:
+        self._concurrency.leave(self._function.id)
 
 
 def _full(function: CatalogFunction) -> ResourceExhausted:

@@ -4,11 +4,11 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
+import msgspec
 from msgspec import structs
 
 from libs.common import jsontext
@@ -43,8 +43,7 @@ TOO_MANY_CALLS: Final = "TOO_MANY_CALLS"
 CANCELLED: Final = Outcome(None, GuestError(ErrorType.CANCELLED, "the caller went away, or its deadline passed"))
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """A call as it was made.
 
     Attributes:
@@ -63,8 +62,7 @@ class Request:
     durability: Durability = Durability.JOURNAL
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(msgspec.Struct, frozen=True):
     """What a call runs.
 
     Attributes:
@@ -136,7 +134,7 @@ class Executions:
                 if error.reason != TOO_MANY_CALLS:
                     raise
             await asyncio.sleep(FULL_SECONDS)
-            request = replace(request, id=uuid7())
+            request = structs.replace(request, id=uuid7())
 
     async def target(self, reference: str, version: int | None) -> Target:
         """What many calls are to run: one version for all, ready to run.
@@ -196,7 +194,7 @@ class Executions:
         if version is not None and version < 1:
             raise InvalidArgument.of("version", "must be a number from 1")
         await self._catalog.ready(STARTING_SECONDS)
-        function, caller = self._catalog.find(parse_uuid(reference), reference), self._caller()
+        function, caller = self._catalog.find(reference), self._caller()
         if function and function.live and version in (None, function.live.version):
             _refuse_hidden(function, reference, caller)
             return function, function.live
@@ -204,7 +202,7 @@ class Executions:
 
     async def _find_id(self, reference: str) -> UUID:
         await self._catalog.ready(STARTING_SECONDS)
-        function, caller = self._catalog.find(parse_uuid(reference), reference), self._caller()
+        function, caller = self._catalog.find(reference), self._caller()
         if function is None:
             return await self._registry.find_id(reference, caller)
         _refuse_hidden(function, reference, caller)
@@ -233,7 +231,7 @@ class Executions:
             created_by=self._caller().id,
         )
         # As it is told of now: of many calls, the function was looked up for the first.
-        environment = self._catalog.values_for(self._catalog.find(function.id, "") or function)
+        environment = self._catalog.values_for(self._catalog.latest(function))
         call = Call(runnable.artifact_digest, runnable.abi, request.input, function.limits, environment)
         return await self._finish(await self._run(execution, call, runnable), request.durability)
 

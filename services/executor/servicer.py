@@ -1,6 +1,6 @@
 """The executor's RPCs: between messages and the domain, nothing else."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
@@ -81,9 +81,13 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServicer):
 
 def answer_to_proto(execution: Execution, form: "pb.PayloadForm | int") -> pb.Execution:
     """A run as its caller is told of it, who has the input."""
-    answer = execution_to_proto(execution, form)
-    answer.ClearField("given")
-    return answer
+    message = _without_payloads(execution)
+    if execution.output is not None:
+        if form == pb.TEXT:
+            message.output_text = execution.output
+        else:
+            message.output.CopyFrom(as_value(execution.output))
+    return message
 
 
 def _one_of_many(execution: Execution, form: "pb.PayloadForm | int") -> pb.Execution:
@@ -95,14 +99,22 @@ def _one_of_many(execution: Execution, form: "pb.PayloadForm | int") -> pb.Execu
 
 
 def execution_to_proto(execution: Execution, form: "pb.PayloadForm | int") -> pb.Execution:
-    """A run as it travels."""
+    """A run as it is read in the history."""
+    message = answer_to_proto(execution, form)
+    if form == pb.TEXT:
+        message.input_text = execution.input
+    else:
+        message.input.CopyFrom(as_value(execution.input))
+    return message
+
+
+def _without_payloads(execution: Execution) -> pb.Execution:
     message = pb.Execution(
         id=str(execution.id),
         function_id=str(execution.function_id),
         function_name=execution.function_name,
         function_version=execution.function_version,
         status=execution.status.value,
-        logs=[pb.LogLine(level=line.level.value, message=line.message) for line in execution.logs],
         logs_truncated=execution.logs_truncated,
         duration_us=execution.duration_us,
         queue_us=execution.queue_us,
@@ -113,22 +125,14 @@ def execution_to_proto(execution: Execution, form: "pb.PayloadForm | int") -> pb
         started_at=timestamp(execution.started_at),
         completed_at=timestamp(execution.completed_at),
         created_by=execution.created_by,
-        **_payloads(execution, form),
     )
-    if execution.error:
-        stack = [
-            pb.StackFrame(function=frame.function, file=frame.file, line=frame.line, column=frame.column) for frame in execution.error.stack
-        ]
-        message.error_message = execution.error.message
-        message.error.CopyFrom(pb.ExecutionError(type=execution.error.type.value, message=execution.error.message, stack=stack))
+    for line in execution.logs:
+        message.logs.add(level=line.level.value, message=line.message)
+    if error := execution.error:
+        stack = [pb.StackFrame(function=frame.function, file=frame.file, line=frame.line, column=frame.column) for frame in error.stack]
+        message.error_message = error.message
+        message.error.CopyFrom(pb.ExecutionError(type=error.type.value, message=error.message, stack=stack))
     return message
-
-
-def _payloads(execution: Execution, form: "pb.PayloadForm | int") -> Mapping[str, Any]:
-    given, answered = execution.input, execution.output
-    if form == pb.TEXT:
-        return {"input_text": given} | ({} if answered is None else {"output_text": answered})
-    return {"input": as_value(given)} | ({} if answered is None else {"output": as_value(answered)})
 
 
 def _call(request: AnyCall | pb.ExecuteBatchRequest, text: bytes, identity: UUID) -> Request:

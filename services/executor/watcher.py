@@ -101,7 +101,7 @@ class Watcher:
 
     def _prepare_newest(self, functions: set[UUID]) -> None:
         for identity in sorted(functions, reverse=True)[:PREPARED_AT_START]:
-            function = self._catalog.find(identity, "")
+            function = self._catalog.find(str(identity))
             if function and function.live:
                 self._spawn(self._prepare(function.live, ahead=True))
 

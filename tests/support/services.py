@@ -20,7 +20,7 @@ from kiln.executor.v1 import executor_pb2
 from kiln.registry.v1 import registry_pb2
 
 from libs.common import status
-from libs.common.carrier import unpacked
+from libs.common.carried import sent_along
 from libs.common.errors import KilnError
 from libs.local.ports import free_ports
 
@@ -150,7 +150,7 @@ class _CarriedContext:
 
     def __init__(self, call: carrier_pb2.Call) -> None:
         self.answer = carrier_pb2.Answer(number=call.number)
-        self.metadata = _by_name(unpacked(call.metadata))
+        self.metadata = _by_name(sent_along(call))
         self._callbacks: list[Callable[[], Any]] = []
 
     def add_callback(self, callback: Callable[[], Any]) -> None:
@@ -163,10 +163,7 @@ class _CarriedContext:
     def abort_with_status(self, status: Any) -> Never:
         number: int = status.code.value[0]
         self.answer.code, self.answer.details = number, status.details
-        for key, value in status.trailing_metadata:
-            self.answer.trailing.add(key=key, value=value)
-        # As gRPC does before any status of a handler.
-        self.answer.initial.add(key="x-answered", value=b"1")
+        self.answer.status_details = dict(status.trailing_metadata).get("grpc-status-details-bin", b"")
         raise _Aborted
 
 

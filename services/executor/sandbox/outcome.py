@@ -1,8 +1,10 @@
 """What a guest is asked to do and what came of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +24,7 @@ class Limits:
     max_log_bytes: int = 64 << 10
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True, array_like=True):
     """One run of one module.
 
     Attributes:
@@ -38,7 +39,11 @@ class Call:
     abi: str
     input: bytes
     limits: Limits = Limits()
-    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    environment: Mapping[str, str] = msgspec.field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Without what nobody is to read: its input, and its environment."""
+        return f"Call({self.digest!r}, {self.abi!r}, {self.limits!r})"
 
 
 class ErrorType(StrEnum):
@@ -92,8 +97,7 @@ class LogLine:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True, array_like=True):
     """What came of one call: an output or an error, never both.
 
     Attributes:

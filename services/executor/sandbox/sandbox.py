@@ -126,7 +126,7 @@ class Sandbox:
         *,
         workers: int = 2,
         max_workers: int = 16,
-        places: int = 16,
+        places: int = 64,
         max_waiting: int = 256,
         spare_seconds: float = 30.0,
         store: NativeStore | None = None,

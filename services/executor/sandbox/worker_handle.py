@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final
 
+from msgspec.structs import replace
+
+from libs.common.deadlines import Deadlines
 from services.executor.sandbox.child import Child
 from services.executor.sandbox.native import HeldCode
 from services.executor.sandbox.outcome import Call, ErrorType, GuestError, Outcome
@@ -38,6 +40,8 @@ class WorkerHandle:
         self.on_stall: Callable[[], None] = lambda: None
         self._loop = asyncio.get_running_loop()
         self.idle_since = self._loop.time()
+        # The runs that it is to answer, each by when it must have.
+        self._deadlines: Deadlines[asyncio.Future[Answer | None]] = Deadlines(self._judge)
         self._loading: set[str] = set()
         self._owed: list[HeldCode] = []
         self._stalled_by: asyncio.Future[Answer | None] | None = None
@@ -112,14 +116,14 @@ class WorkerHandle:
     async def _ask(self, call: Call) -> Answer | None:
         run = Run(0, call)
         answer = self.child.ask(run)
-        too_late = self._loop.call_later(call.limits.timeout_ms / 1000 + _GRACE, self._judge, answer)
+        self._deadlines.add(answer, call.limits.timeout_ms / 1000 + _GRACE)
         try:
             return await answer
         except asyncio.CancelledError:
             self._stop(run.number)
             raise
         finally:
-            too_late.cancel()
+            self._deadlines.discard(answer)
 
     def _stop(self, number: int) -> None:
         """Nobody waits for a call any more; the worker must answer it all the same."""

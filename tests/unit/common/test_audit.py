@@ -11,7 +11,6 @@ import pytest
 from google.protobuf import empty_pb2
 from google.protobuf.message import Message
 from kiln.auth.v1 import auth_pb2 as auth
-from kiln.carrier.v1 import carrier_pb2
 from kiln.registry.v1 import registry_pb2 as registry
 
 from libs.common import audit
@@ -20,7 +19,7 @@ from libs.common.access.credentials import Kind, new_credential
 from libs.common.access.principal import Principal, Role
 from libs.common.audit import UNFINISHED, Event
 from libs.common.carried import Context, Handlers
-from libs.common.carrier import packed
+from libs.common.carrier import called
 from libs.common.errors import InvalidArgument, KilnError, NotFound, PermissionDenied, ResourceExhausted, Unauthenticated, Unavailable
 from libs.common.ids import milliseconds_of, uuid7
 from libs.common.interceptors import ServerInterceptor
@@ -74,11 +73,13 @@ class World:
         self.log = KeptAuditLog()
         self.around = ServerInterceptor(self.gate, max_concurrent=10, audit_log=self.log)
 
-    async def call(self, method: str, message: Message | bytes, inner: Inner, *, timeout_ms: int = 0) -> Context:
+    async def call(self, method: str, message: Message | bytes, inner: Inner, *, timeout_ms: int = 10_000) -> Context:
         """Makes a call; what is left of it."""
-        handler: Any = grpc.unary_unary_rpc_method_handler(inner, request_deserializer=reader_of(method))
+        handler: Any = grpc.unary_unary_rpc_method_handler(
+            inner, request_deserializer=reader_of(method), response_serializer=lambda answer: answer.SerializeToString()
+        )
         said = (("x-kiln-caller-address", "192.0.2.7"), ("x-request-id", "request-7"), ("authorization", "Bearer x"))
-        context = Context(carrier_pb2.Call(metadata=packed(said), timeout_ms=timeout_ms))
+        context = Context(called(1, method, b"", timeout_ms / 1000, said))
         await self.around.around(method, handler)(message if isinstance(message, bytes) else message.SerializeToString(), context)
         return context
 

@@ -6,7 +6,7 @@ import pytest
 from kiln.carrier.v1 import carrier_pb2
 
 from libs.common.carried import Context
-from libs.common.carrier import packed
+from libs.common.carrier import called
 from libs.common.interceptors import address_of, agent_of
 
 SAID = (("x-kiln-caller-address", "2001:db8::1"), ("x-kiln-caller-agent", "a browser"))
@@ -50,7 +50,7 @@ def test_a_connection_tells_the_address(peer: str, address: str) -> None:
 
 
 def test_a_caller_whose_call_is_carried_is_where_the_gateway_says() -> None:
-    call = Context(carrier_pb2.Call(metadata=packed((*SAID, ("user-agent", "gateway")))))
+    call = Context(called(1, "", b"", 1, (*SAID, ("user-agent", "gateway"))))
 
     assert (address_of(call), agent_of(call)) == ("2001:db8::1", "a browser")
     assert (address_of(Context(carrier_pb2.Call())), agent_of(Context(carrier_pb2.Call()))) == ("", "")

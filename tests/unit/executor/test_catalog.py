@@ -30,35 +30,39 @@ def holding(*functions: CatalogFunction) -> Catalog:
 def test_a_function_is_found_by_its_id_and_by_its_name() -> None:
     catalog = holding(function())
 
-    assert catalog.find(ONE, "") == function()
-    assert catalog.find(None, "echo") == function()
-    assert catalog.find(OTHER, "other") is None
+    assert catalog.find(str(ONE)) == function()
+    assert catalog.find("echo") == function()
+    assert catalog.find("other") is None
 
 
 def test_the_id_wins_over_a_name_that_spells_it() -> None:
     spelled = function(OTHER, str(ONE))
     catalog = holding(function(), spelled)
 
-    assert catalog.find(ONE, str(ONE)) == function()
+    assert catalog.find(str(ONE)) == function()
+
+
+def test_an_id_may_be_written_in_capitals() -> None:
+    assert holding(function()).find(str(ONE).upper()) == function()
 
 
 def test_what_is_older_than_what_is_known_is_ignored() -> None:
     catalog = holding(function(revision=5, version=2), function(revision=4, version=1))
 
-    assert catalog.find(ONE, "") == function(revision=5, version=2)
+    assert catalog.find(str(ONE)) == function(revision=5, version=2)
 
 
 def test_the_same_revision_again_changes_nothing() -> None:
     catalog = holding(function(), function())
 
-    assert catalog.find(None, "echo") == function()
+    assert catalog.find("echo") == function()
 
 
 def test_a_function_that_is_renamed_is_no_longer_found_by_its_old_name() -> None:
     catalog = holding(function(), function(name="new", revision=2))
 
-    assert catalog.find(None, "echo") is None
-    assert catalog.find(None, "new") == function(name="new", revision=2)
+    assert catalog.find("echo") is None
+    assert catalog.find("new") == function(name="new", revision=2)
 
 
 def test_a_name_moves_to_another_function_whichever_is_told_first() -> None:
@@ -71,8 +75,8 @@ def test_a_name_moves_to_another_function_whichever_is_told_first() -> None:
     deletion_last.remove(ONE)
 
     for catalog in (deletion_first, deletion_last):
-        assert catalog.find(None, "echo") == heir
-        assert catalog.find(ONE, "") is None
+        assert catalog.find("echo") == heir
+        assert catalog.find(str(ONE)) is None
 
 
 def test_a_rename_takes_no_name_from_the_function_that_has_it_now() -> None:
@@ -80,8 +84,8 @@ def test_a_rename_takes_no_name_from_the_function_that_has_it_now() -> None:
 
     catalog.put(function(name="renamed", revision=4))
 
-    assert catalog.find(None, "echo") == function(OTHER, revision=3)
-    assert catalog.find(None, "renamed") == function(name="renamed", revision=4)
+    assert catalog.find("echo") == function(OTHER, revision=3)
+    assert catalog.find("renamed") == function(name="renamed", revision=4)
 
 
 def test_removing_what_is_not_known_is_harmless() -> None:
@@ -89,7 +93,7 @@ def test_removing_what_is_not_known_is_harmless() -> None:
 
     catalog.remove(OTHER)
 
-    assert catalog.find(None, "echo") == function()
+    assert catalog.find("echo") == function()
 
 
 def test_the_end_of_a_snapshot_removes_what_was_not_in_it() -> None:
@@ -97,8 +101,8 @@ def test_the_end_of_a_snapshot_removes_what_was_not_in_it() -> None:
 
     catalog.complete({OTHER})
 
-    assert [catalog.find(None, name) for name in ("echo", "third")] == [None, None]
-    assert catalog.find(None, "other") == function(OTHER, "other")
+    assert [catalog.find(name) for name in ("echo", "third")] == [None, None]
+    assert catalog.find("other") == function(OTHER, "other")
 
 
 async def test_nobody_is_answered_before_the_first_snapshot_is_complete() -> None:
@@ -135,10 +139,10 @@ def test_every_function_is_found_by_the_name_it_was_last_told_with(changes: list
             catalog.put(function(identity, name, revision))
 
     for identity in (ONE, OTHER, THIRD):
-        found = catalog.find(identity, "")
+        found = catalog.find(str(identity))
         assert (found.name if found else None) == names.get(identity)
     for name in "abc":
-        found = catalog.find(None, name)
+        found = catalog.find(name)
         assert (found.id if found else None) == next((one for one, other in names.items() if other == name), None)
 
 
@@ -149,7 +153,7 @@ def test_a_deleted_function_is_gone_and_known_to_have_been_deleted() -> None:
     catalog.delete(THIRD)
     catalog.complete(set())
 
-    assert catalog.find(ONE, "echo") is None
+    assert [catalog.find(reference) for reference in (str(ONE), "echo")] == [None, None]
     assert [catalog.was_deleted(identity) for identity in (ONE, OTHER, THIRD)] == [True, False, True]
 
 

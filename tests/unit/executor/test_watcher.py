@@ -78,7 +78,7 @@ class Following:
         self.watcher = Watcher(cast(Any, self.registry), self.catalog, modules, history)
 
     def find(self, identity: str = ONE) -> Any:
-        return self.catalog.find(UUID(identity), "")
+        return self.catalog.find(identity)
 
     @asynccontextmanager
     async def connected(self, *snapshot: pb.WatchResponse, revision: int = 9) -> AsyncIterator[None]:
@@ -249,7 +249,7 @@ async def test_a_name_that_moves_to_another_function_is_found_there(following: F
         following.registry.tell(told(OTHER, 11, version=2), told(ONE, 10, version=0, deleted=True))
         await following.registry.until_heard((ONE, 10), (OTHER, 11))
 
-        found = following.catalog.find(None, "echo")
+        found = following.catalog.find("echo")
         assert found is not None
         assert found.id == UUID(OTHER)
 

@@ -16,26 +16,20 @@ class CarryRequest(_message.Message):
     def __init__(self, calls: _Optional[_Iterable[_Union[Call, _Mapping]]] = ..., cancelled: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Call(_message.Message):
-    __slots__ = ("number", "method", "message", "timeout_ms", "metadata")
+    __slots__ = ("number", "method", "message", "timeout_ms", "metadata_keys", "metadata_values")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     METHOD_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
-    METADATA_FIELD_NUMBER: _ClassVar[int]
+    METADATA_KEYS_FIELD_NUMBER: _ClassVar[int]
+    METADATA_VALUES_FIELD_NUMBER: _ClassVar[int]
     number: int
     method: str
     message: bytes
     timeout_ms: int
-    metadata: _containers.RepeatedCompositeFieldContainer[Metadata]
-    def __init__(self, number: _Optional[int] = ..., method: _Optional[str] = ..., message: _Optional[bytes] = ..., timeout_ms: _Optional[int] = ..., metadata: _Optional[_Iterable[_Union[Metadata, _Mapping]]] = ...) -> None: ...
-
-class Metadata(_message.Message):
-    __slots__ = ("key", "value")
-    KEY_FIELD_NUMBER: _ClassVar[int]
-    VALUE_FIELD_NUMBER: _ClassVar[int]
-    key: str
-    value: bytes
-    def __init__(self, key: _Optional[str] = ..., value: _Optional[bytes] = ...) -> None: ...
+    metadata_keys: _containers.RepeatedScalarFieldContainer[str]
+    metadata_values: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, number: _Optional[int] = ..., method: _Optional[str] = ..., message: _Optional[bytes] = ..., timeout_ms: _Optional[int] = ..., metadata_keys: _Optional[_Iterable[str]] = ..., metadata_values: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class CarryResponse(_message.Message):
     __slots__ = ("answers",)
@@ -44,17 +38,15 @@ class CarryResponse(_message.Message):
     def __init__(self, answers: _Optional[_Iterable[_Union[Answer, _Mapping]]] = ...) -> None: ...
 
 class Answer(_message.Message):
-    __slots__ = ("number", "code", "details", "message", "initial", "trailing")
+    __slots__ = ("number", "code", "details", "message", "status_details")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     CODE_FIELD_NUMBER: _ClassVar[int]
     DETAILS_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
-    INITIAL_FIELD_NUMBER: _ClassVar[int]
-    TRAILING_FIELD_NUMBER: _ClassVar[int]
+    STATUS_DETAILS_FIELD_NUMBER: _ClassVar[int]
     number: int
     code: int
     details: str
     message: bytes
-    initial: _containers.RepeatedCompositeFieldContainer[Metadata]
-    trailing: _containers.RepeatedCompositeFieldContainer[Metadata]
-    def __init__(self, number: _Optional[int] = ..., code: _Optional[int] = ..., details: _Optional[str] = ..., message: _Optional[bytes] = ..., initial: _Optional[_Iterable[_Union[Metadata, _Mapping]]] = ..., trailing: _Optional[_Iterable[_Union[Metadata, _Mapping]]] = ...) -> None: ...
+    status_details: bytes
+    def __init__(self, number: _Optional[int] = ..., code: _Optional[int] = ..., details: _Optional[str] = ..., message: _Optional[bytes] = ..., status_details: _Optional[bytes] = ...) -> None: ...
