@@ -217,4 +217,4 @@ def _portions(answers: list[pb.Answer]) -> Iterable[list[pb.Answer]]:
 def sent_along(call: pb.Call) -> Metadata:
     """The metadata of a call that was carried."""
     pairs = zip(call.metadata_keys, call.metadata_values, strict=True)
-    return tuple((key, value if key.endswith("-bin") else value.decode()) for key, value in pairs)
+    return [(key, value if key.endswith("-bin") else value.decode()) for key, value in pairs]

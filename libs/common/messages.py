@@ -7,7 +7,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from libs.common.errors import InvalidArgument
-from libs.common.times import micros_of
+from libs.common.times import EPOCH
 
 
 def given(message: Message, field: str) -> Any:
@@ -48,5 +48,5 @@ def timestamp(moment: datetime | None) -> Timestamp | None:
     """A time as it travels. Several times as fast as `FromDatetime`: an execution has three."""
     if moment is None:
         return None
-    seconds, micros = divmod(micros_of(moment), 1_000_000)
-    return Timestamp(seconds=seconds, nanos=micros * 1000)
+    passed = moment - EPOCH
+    return Timestamp(seconds=passed.days * 86_400 + passed.seconds, nanos=passed.microseconds * 1000)

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import msgspec
 
-from services.executor.sandbox.outcome import GuestError, LogLine, Outcome
+from services.executor.sandbox.outcome import GuestError, LogLine
 
 
 class Status(StrEnum):
@@ -55,16 +55,3 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     duration_us: int | None = None
     memory_peak_bytes: int | None = None
     completed_at: datetime | None = None
-
-
-def outcome_fields(outcome: Outcome) -> dict[str, object]:
-    """The fields of an execution that its outcome decides."""
-    return {
-        "status": Status.FAILED if outcome.error else Status.COMPLETED,
-        "output": outcome.output,
-        "error": outcome.error,
-        "logs": outcome.logs,
-        "logs_truncated": outcome.logs_truncated,
-        "duration_us": outcome.duration_us,
-        "memory_peak_bytes": outcome.memory_peak_bytes,
-    }

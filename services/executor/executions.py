@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import msgspec
@@ -20,7 +20,7 @@ from libs.common.pages import Listing, Page
 from services.executor.catalog import Catalog, CatalogFunction, Runnable
 from services.executor.clients import RegistryClient
 from services.executor.concurrency import Concurrency
-from services.executor.execution import Durability, Execution, Status, outcome_fields
+from services.executor.execution import Durability, Execution, Status
 from services.executor.modules import Modules
 from services.executor.recorder import Recorder, room_for_end
 from services.executor.repository import ExecutionRepository, Filter
@@ -312,8 +312,18 @@ def _refuse_hidden(function: CatalogFunction, reference: str, caller: Principal)
 
 
 def _ended(execution: Execution, outcome: Outcome) -> Execution:
-    fields: dict[str, Any] = outcome_fields(outcome)
-    return structs.replace(execution, **fields, cold_start=execution.cold_start or outcome.cold_start, completed_at=_now())
+    return structs.replace(
+        execution,
+        status=Status.FAILED if outcome.error else Status.COMPLETED,
+        output=outcome.output,
+        error=outcome.error,
+        logs=outcome.logs,
+        logs_truncated=outcome.logs_truncated,
+        duration_us=outcome.duration_us,
+        memory_peak_bytes=outcome.memory_peak_bytes,
+        cold_start=execution.cold_start or outcome.cold_start,
+        completed_at=_now(),
+    )
 
 
 def _platform(message: str) -> Outcome:

@@ -1,7 +1,7 @@
 """The executor's RPCs: between messages and the domain, nothing else."""
 
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Final
 from uuid import UUID
 
 from kiln.executor.v1 import executor_pb2 as pb
@@ -17,6 +17,12 @@ from services.executor.executions import Executions, Request
 from services.executor.many import AnswerRoom, Streams, answer_of, in_order, only_named, side_by_side
 from services.executor.payload import AnyCall, Given, answer_form, as_text, as_value, given_inputs, given_text
 from services.executor.repository import Filter
+
+_DURABILITY: Final[Mapping[int, Durability]] = {
+    pb.DURABILITY_UNSPECIFIED: Durability.JOURNAL,
+    pb.JOURNAL: Durability.JOURNAL,
+    pb.COMMIT: Durability.COMMIT,
+}
 
 
 class ExecutorServicer(executor_pb2_grpc.ExecutorServicer):
@@ -136,7 +142,9 @@ def _without_payloads(execution: Execution) -> pb.Execution:
 
 
 def _call(request: AnyCall | pb.ExecuteBatchRequest, text: bytes, identity: UUID) -> Request:
-    durability = Durability(_word(pb.Durability, request.durability, "durability") or Durability.JOURNAL)
+    durability = _DURABILITY.get(request.durability)
+    if durability is None:
+        raise InvalidArgument.of("durability", f"has no value {request.durability}")
     return Request(identity, current.request_id.get(), request.id, text, _version(request), durability)
 
 

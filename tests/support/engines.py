@@ -4,7 +4,8 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from services.executor.sandbox import Call, Outcome
 from services.executor.sandbox.engine import Linkers, Runner, compile_module, new_compiler, new_engine

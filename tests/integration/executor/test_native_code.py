@@ -8,12 +8,12 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from msgspec.structs import replace
 from wasmtime import Config, Engine, WasmtimeError
 from wasmtime import Module as Compiled
 from wasmtime import _ffi as c
