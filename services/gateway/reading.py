@@ -31,7 +31,7 @@ FillFromText = Callable[[Message, str, str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
+class _Reader:
     """How one member is read. Made once, since many requests have it.
 
     Attributes:
@@ -48,7 +48,7 @@ class Reader:
 
 
 @cache
-def readers(descriptor: Descriptor) -> Mapping[str, Reader]:
+def _readers(descriptor: Descriptor) -> Mapping[str, _Reader]:
     """How the members of a message are read, by their REST names."""
     return {name: _reader(member) for name, member in surface.members(descriptor).items()}
 
@@ -127,11 +127,10 @@ def read_headers(message: Message, headers: Mapping[str, str]) -> None:
     Raises:
         InvalidArgument: a value does not fit its field.
     """
-    for name, reader in _of_headers(message.DESCRIPTOR):
+    for name, header, fill in _of_headers(message.DESCRIPTOR):
         text = headers.get(name)
-        if text is not None and reader.from_text:
-            header = reader.member.header
-            reader.from_text(message, unquoted(text) if header == "If-Match" else text, header)
+        if text is not None:
+            fill(message, unquoted(text) if header == "If-Match" else text, header)
 
 
 def unquoted(tag: str) -> str:
@@ -150,8 +149,8 @@ def _pairs(query: bytes) -> list[tuple[str, str]]:
 
 
 @cache
-def _of_headers(descriptor: Descriptor) -> tuple[tuple[str, Reader], ...]:
-    return tuple((member.header.lower(), readers(descriptor)[member.name]) for member in surface.headers(descriptor))
+def _of_headers(descriptor: Descriptor) -> tuple[tuple[str, str, FillFromText], ...]:
+    return tuple((member.header.lower(), member.header, _from_text(member.field)) for member in surface.headers(descriptor))
 
 
 def _find(descriptor: Descriptor, path: str, bound: Collection[str]) -> tuple[list[str], Member, FillFromText]:
@@ -176,8 +175,8 @@ def _inside(message: Message, fields: list[str]) -> Message:
     return message
 
 
-def _known(descriptor: Descriptor, name: str, path: str, bound: Collection[str]) -> Reader:
-    reader = readers(descriptor).get(name)
+def _known(descriptor: Descriptor, name: str, path: str, bound: Collection[str]) -> _Reader:
+    reader = _readers(descriptor).get(name)
     if reader is None:
         raise _unknown(path)
     if reader.member.header:
@@ -205,11 +204,11 @@ def _merge(message: Message, text: bytes, prefix: str, bound: Collection[str]) -
             raise InvalidArgument.of(prefix + name, f"must be {kind}") from None
 
 
-def _reader(member: Member) -> Reader:
+def _reader(member: Member) -> _Reader:
     field = member.field
     is_text = not member.is_json_text and (not field.message_type or surface.is_well_known(field))
     takes_null = member.is_json_text or surface.is_value(field)
-    return Reader(member, takes_null, _from_json(member), _from_text(field) if is_text else None)
+    return _Reader(member, takes_null, _from_json(member), _from_text(field) if is_text else None)
 
 
 def _from_json(member: Member) -> FillFromJson:

@@ -80,7 +80,7 @@ class RpcEndpoint:
             return self._done()
         output = self._output.FromString(answer.message)
         headers = writing.header_values(output)
-        self._set_cookies(output, headers)
+        self._add_cookies(headers, output)
         if self._location:
             return Answer(self._status, headers=[("Location", getattr(output, self._location)), ("Cache-Control", "no-store"), *headers])
         return Answer(self._status, writing.to_json(output), JSON, headers)
@@ -88,7 +88,7 @@ class RpcEndpoint:
     def _done(self) -> Answer:
         return Answer(204, headers=[("Set-Cookie", self._callers.cookie.taken_back())] if self._clears_cookie else [])
 
-    def _set_cookies(self, output: Message, headers: list[Header]) -> None:
+    def _add_cookies(self, headers: list[Header], output: Message) -> None:
         if self._cookie:
             headers.append(("Set-Cookie", self._callers.cookie.given(getattr(output, self._cookie))))
         for field, cookie in self._cookies_out:
