@@ -17,7 +17,7 @@ MAX_DEPTH: Final = jsontext.MAX_DEPTH + 2
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ELEMENTS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 # What is before a member's value, with its name; or behind the last one's.
-_AROUND_MEMBERS: Final = re.compile(rb'[ \t\r\n]*(?:[{,][ \t\r\n]*"((?:[^"\\]|\\.)*+)"[ \t\r\n]*:[ \t\r\n]*|})', re.DOTALL)
+_AROUND_MEMBERS: Final = re.compile(rb'[ \t\r\n]*+(?:[{,][ \t\r\n]*+"((?:[^"\\]++|\\.)*+)"[ \t\r\n]*+:[ \t\r\n]*+|})', re.DOTALL)
 _BEFORE_ELEMENT: Final = re.compile(rb"[ \t\r\n]*[\[,][ \t\r\n]*")
 _ESCAPE: Final = re.compile(rb"\\(?:u[dD][89a-fA-F][0-9a-fA-F]{2}|.)", re.DOTALL)
 
