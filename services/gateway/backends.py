@@ -8,7 +8,8 @@ already stopping; or when the RPC's policy says that it is idempotent, and not t
 import asyncio
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
+from functools import cache
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -19,7 +20,7 @@ from libs.common import channel, request, status
 from libs.common.access.service_tokens import ServiceTokens
 from libs.common.carrier import MAX_CARRIED_ALONE_BYTES, MAX_CARRIED_BYTES, Answer, Carrier, Metadata
 from libs.common.errors import ResourceExhausted, Unavailable
-from libs.common.ids import uuid7
+from libs.common.ids import uuid7_text
 from libs.common.policy import policy_of
 
 HEALTH_SECONDS: Final = 1.0
@@ -51,7 +52,8 @@ class RetryBudget:
 
     def earn(self) -> None:
         """A call is made."""
-        self._left = min(_SPARED, self._left + _EARNED)
+        if self._left < _SPARED:
+            self._left = min(_SPARED, self._left + _EARNED)
 
     def spend(self) -> bool:
         """Whether one may be made once more."""
@@ -102,7 +104,8 @@ class Backend:
         until = time.monotonic() + seconds
         self._budget.earn()
         for attempt in range(1, _ATTEMPTS + 1):
-            await self.connected(until - time.monotonic())
+            if not self._is_connected():
+                await self.connected(until - time.monotonic())
             try:
                 return await self._call(method, message, seconds=max(0.001, until - time.monotonic()), metadata=metadata)
             except grpc.aio.AioRpcError as error:
@@ -121,15 +124,19 @@ class Backend:
             return attempt < _ATTEMPTS
         return policy_of(method).idempotent and attempt < _ATTEMPTS_IF_BEGUN and self._budget.spend()
 
-    async def _call(self, method: str, message: bytes, *, seconds: float, metadata: Metadata) -> Answer:
-        if len(message) > MAX_CARRIED_BYTES and self.name == _ALWAYS_CARRIED:
+    def _call(self, method: str, message: bytes, *, seconds: float, metadata: Metadata) -> Awaitable[Answer]:
+        if len(message) <= MAX_CARRIED_BYTES:
+            return self._carrier.call(method, message, seconds=seconds, metadata=metadata)
+        if self.name == _ALWAYS_CARRIED:
             raise ResourceExhausted(
                 f"the {self.name} service takes requests of at most {MAX_CARRIED_BYTES} bytes", reason="REQUEST_TOO_LARGE"
             )
         # What a service is told of where a caller is, it believes of carried calls alone.
-        is_told_from_where = policy_of(method).audited and len(message) <= MAX_CARRIED_ALONE_BYTES
-        if len(message) <= MAX_CARRIED_BYTES or is_told_from_where:
-            return await self._carrier.call(method, message, seconds=seconds, metadata=metadata)
+        if policy_of(method).audited and len(message) <= MAX_CARRIED_ALONE_BYTES:
+            return self._carrier.call(method, message, seconds=seconds, metadata=metadata)
+        return self._call_alone(method, message, seconds=seconds, metadata=metadata)
+
+    async def _call_alone(self, method: str, message: bytes, *, seconds: float, metadata: Metadata) -> Answer:
         call = self._callable(method)(message, timeout=seconds, metadata=metadata)
         return Answer(await call, tuple(await call.initial_metadata()), tuple(await call.trailing_metadata()))
 
@@ -149,13 +156,17 @@ class Backend:
         Raises:
             Unavailable: there is none in time.
         """
-        if self._channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY:
+        if self._is_connected():
             return
         try:
             async with asyncio.timeout(self._connect_seconds if seconds is None else min(seconds, self._connect_seconds)):
                 await self._channel.channel_ready()
         except TimeoutError:
             raise Unavailable(f"the {self.name} cannot be reached", reason="SERVICE_UNREACHABLE", retry_after=1) from None
+
+    def _is_connected(self) -> bool:
+        """Whether there is a connection; where there is none, one is being made from now on."""
+        return self._channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY
 
     async def is_serving(self) -> bool:
         """What the service's own health check says; also False when it does not answer within a second."""
@@ -196,9 +207,14 @@ class Backends:
 def onward_metadata(method: str, request_id: str) -> list[tuple[str, str | bytes]]:
     """What every call carries: the request's id and, where it makes an execution, the execution's."""
     metadata: list[tuple[str, str | bytes]] = [(request.REQUEST_ID_HEADER, request_id)]
-    if method.startswith(_EXECUTOR) and not policy_of(method).idempotent:
-        metadata.append((request.EXECUTION_ID_HEADER, str(uuid7())))
+    if _makes_execution(method):
+        metadata.append((request.EXECUTION_ID_HEADER, uuid7_text()))
     return metadata
+
+
+@cache
+def _makes_execution(method: str) -> bool:
+    return method.startswith(_EXECUTOR) and not policy_of(method).idempotent
 
 
 def _was_not_begun(error: grpc.aio.AioRpcError) -> bool:

@@ -6,7 +6,7 @@ Kiln's own.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from functools import cache
 from typing import Final, TypeVar
 
 import grpc
@@ -29,26 +29,32 @@ _OF_THIS_SITE: Final = ("same-origin", "none")
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
 class Caller:
     """What a call came with.
 
-    Attributes:
+    Args:
         authorization: As it is sent in `authorization`; empty for nothing.
         address: Where it came from.
         agent: What the program says of itself that sent it.
         by_cookie: Whether the first came as a cookie.
+
+    Attributes:
+        credential: What the first presents; empty for nothing, or for what is of another scheme.
     """
 
-    authorization: str
-    address: str
-    agent: str
-    by_cookie: bool = False
+    __slots__ = ("address", "agent", "authorization", "by_cookie", "credential")
+
+    def __init__(self, authorization: str, address: str, agent: str, *, by_cookie: bool = False) -> None:
+        self.authorization = authorization
+        self.credential = (presented(authorization) or "") if authorization else ""
+        self.address = address
+        self.agent = agent
+        self.by_cookie = by_cookie
 
     @property
     def has_key(self) -> bool:
         """Whether it came with something that does not mean to be a session's token."""
-        means_session = self.by_cookie or (presented(self.authorization) or "").startswith(f"{Kind.SESSION}_")
+        means_session = self.by_cookie or self.credential.startswith(f"{Kind.SESSION}_")
         return bool(self.authorization) and not means_session
 
 
@@ -76,16 +82,15 @@ class Callers:
         Raises:
             PermissionDenied: a page of another site made a browser send it.
         """
-        authorization, by_cookie = headers.get(AUTHORIZATION, ""), False
+        caller = Caller(headers.get(AUTHORIZATION, ""), address, headers.get("user-agent", ""))
         # What a browser is never made to send by a page of another site: it asks Kiln first, which does not allow it.
-        if not presented(authorization):
-            token = self.cookie.found_in(headers.get("cookie", ""))
-            # Also one without a session may do harm: it would sign the browser in as somebody else.
-            if method not in _SAFE and not self._is_of_this_site(headers, unless_told=not token):
-                raise PermissionDenied("a page of another site cannot make this call", reason="CROSS_SITE")
-            if token and not authorization:
-                authorization, by_cookie = bearer(token), True
-        return Caller(authorization, address, headers.get("user-agent", ""), by_cookie)
+        if caller.credential:
+            return caller
+        token = self.cookie.found_in(headers.get("cookie", ""))
+        # Also one without a session may do harm: it would sign the browser in as somebody else.
+        if method not in _SAFE and not self._is_of_this_site(headers, unless_told=not token):
+            raise PermissionDenied("a page of another site cannot make this call", reason="CROSS_SITE")
+        return Caller(bearer(token), address, caller.agent, by_cookie=True) if token and not caller.authorization else caller
 
     async def call(self, method: str, caller: Caller, call: Callable[[Metadata], Awaitable[T]]) -> T:
         """Makes a call for a caller: with the access token that its credential is exchanged for, or with what it sent itself.
@@ -103,7 +108,7 @@ class Callers:
             # Nobody is asked there, so that a session that has ended keeps no browser from signing in again.
             return await call(_metadata(method, caller, ""))
         _refuse_unsendable(caller.authorization)
-        credential = presented(caller.authorization) or ""
+        credential = caller.credential
         if self._exchange is None or not is_exchanged(credential):
             return await call(_metadata(method, caller, caller.authorization))
         try:
@@ -132,10 +137,15 @@ class Callers:
 
 def _metadata(method: str, caller: Caller, authorization: str) -> Metadata:
     metadata = [(AUTHORIZATION, authorization)] if authorization else []
-    if method.startswith(_AUTH) or policy_of(method).audited:
-        # Where it is written down. Others need not carry it with every call.
+    if _is_told_from_where(method):
         metadata += [(request.CALLER_ADDRESS_HEADER, caller.address), (request.CALLER_AGENT_HEADER, _ascii(caller.agent))]
     return metadata
+
+
+@cache
+def _is_told_from_where(method: str) -> bool:
+    """Whether where a caller is, is written down. Others need not carry it with every call."""
+    return method.startswith(_AUTH) or policy_of(method).audited is not None
 
 
 def _ascii(text: str) -> str:

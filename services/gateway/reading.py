@@ -4,11 +4,14 @@ Stricter than the mapping asks: a member is known by its lowerCamelCase name alo
 refused is named as REST callers know it.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
 import msgspec
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from libs.common import jsontext
@@ -17,9 +20,37 @@ from libs.common.jsontext import InvalidJson
 from services.gateway import slices, surface, values
 from services.gateway.slices import DuplicateMember, WrongType
 from services.gateway.surface import Member
+from services.gateway.values import FromJson, FromText
 
 NOT_JSON: Final = "NOT_JSON"
 _MAX_QUERY_KEYS: Final = 100
+
+# Fills one field of a message from JSON, or from the text of a path, query or header; with the path to it, for what is said of a bad one.
+FillFromJson = Callable[[Message, bytes, str], None]
+FillFromText = Callable[[Message, str, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """How one member is read. Made once, since many requests have it.
+
+    Attributes:
+        member: Which.
+        takes_null: Whether null is a value, and not the word for an absent member that the mapping has.
+        from_json: Fills its field from JSON.
+        from_text: The same from text; None where no text can spell it.
+    """
+
+    member: Member
+    takes_null: bool
+    from_json: FillFromJson
+    from_text: FillFromText | None
+
+
+@cache
+def _readers(descriptor: Descriptor) -> Mapping[str, _Reader]:
+    """How the members of a message are read, by their REST names."""
+    return {name: _reader(member) for name, member in surface.members(descriptor).items()}
 
 
 def read_body(message: Message, body: bytes, *, bound: Collection[str] = ()) -> None:
@@ -55,10 +86,11 @@ def read_query(message: Message, query: bytes, *, bound: Collection[str] = (), i
     Raises:
         InvalidArgument: a key is unknown or twice, or its value is bad.
     """
+    descriptor: Any = message.DESCRIPTOR
     seen: set[str] = set()
     for key, text in _pairs(query):
         try:
-            holder, member = _find(message, key, bound)
+            outer, member, fill = _find(descriptor, key, bound)
         except InvalidArgument:
             if is_open:
                 continue
@@ -66,7 +98,7 @@ def read_query(message: Message, query: bytes, *, bound: Collection[str] = (), i
         if key in seen and not member.field.is_repeated:
             raise InvalidArgument.of(key, "is given twice")
         seen.add(key)
-        set_from_text(holder, member, text, key)
+        fill(_inside(message, outer), text, key)
 
 
 def refuse_query(query: bytes) -> None:
@@ -79,17 +111,14 @@ def refuse_query(query: bytes) -> None:
         raise _unknown(key)
 
 
-def read_path(message: Message, variables: Mapping[str, str]) -> None:
-    """Fills a message from the variables of a path, by the names of their fields.
+def of_variable(descriptor: Descriptor, path: str) -> Callable[[Message, str], None]:
+    """How messages of a type are filled from a variable of a path, which has the name of its field.
 
-    Raises:
-        InvalidArgument: a value does not fit its field.
+    The function raises `InvalidArgument` for a value that does not fit the field.
     """
-    descriptor: Any = message.DESCRIPTOR
-    for path, text in variables.items():
-        name = surface.rest_path(descriptor, path)
-        holder, member = _find(message, name, ())
-        set_from_text(holder, member, text, name)
+    name = surface.rest_path(descriptor, path)
+    outer, _, fill = _find(descriptor, name, ())
+    return lambda message, text: fill(_inside(message, outer), text, name)
 
 
 def read_headers(message: Message, headers: Mapping[str, str]) -> None:
@@ -98,10 +127,10 @@ def read_headers(message: Message, headers: Mapping[str, str]) -> None:
     Raises:
         InvalidArgument: a value does not fit its field.
     """
-    for member in surface.headers(message.DESCRIPTOR):
-        text = headers.get(member.header.lower())
+    for name, header, fill in _of_headers(message.DESCRIPTOR):
+        text = headers.get(name)
         if text is not None:
-            set_from_text(message, member, unquoted(text) if member.header == "If-Match" else text, member.header)
+            fill(message, unquoted(text) if header == "If-Match" else text, header)
 
 
 def unquoted(tag: str) -> str:
@@ -110,48 +139,51 @@ def unquoted(tag: str) -> str:
     return tag[1:-1] if len(tag) >= 2 and tag[0] == tag[-1] == '"' else tag
 
 
-def set_from_text(message: Message, member: Member, text: str, path: str) -> None:
-    """Sets or appends to one field from the text of a path, query or header."""
-    field = member.field
-    if surface.is_well_known(field):
-        held = getattr(message, field.name)
-        values.merge_well_known(held.add() if field.is_repeated else held, msgspec.json.encode(text).decode(), path)
-        return
-    value = values.scalar_from_text(field, text, path)
-    _append(message, field.name, value) if field.is_repeated else setattr(message, field.name, value)
-
-
 def _pairs(query: bytes) -> list[tuple[str, str]]:
+    if not query:
+        return []
     try:
         return parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_MAX_QUERY_KEYS)
     except ValueError:
         raise InvalidArgument(f"the query is not UTF-8 in percent-encoding, or has more than {_MAX_QUERY_KEYS} keys") from None
 
 
-def _find(message: Message, path: str, bound: Collection[str]) -> tuple[Message, Member]:
-    """The message that holds the field of a dotted path, and the field."""
+@cache
+def _of_headers(descriptor: Descriptor) -> tuple[tuple[str, str, FillFromText], ...]:
+    return tuple((member.header.lower(), member.header, _from_text(member.field)) for member in surface.headers(descriptor))
+
+
+def _find(descriptor: Descriptor, path: str, bound: Collection[str]) -> tuple[list[str], Member, FillFromText]:
+    """What a dotted path leads to: the fields on the way to the message that holds it, the member there, and how it is filled."""
     *outer, last = path.split(".")
-    holder = message
+    fields: list[str] = []
     for name in outer:
-        member = _known(holder, name, path, ())
-        if member.field.message_type is None or member.field.is_repeated or surface.is_well_known(member.field):
+        field = _known(descriptor, name, path, ()).member.field
+        if field.message_type is None or field.is_repeated or surface.is_well_known(field):
             raise _unknown(path)
-        holder = getattr(holder, member.field.name)
-    member = _known(holder, last, path, bound)
-    if member.is_json_text or (member.field.message_type and not surface.is_well_known(member.field)):
+        fields.append(field.name)
+        descriptor = surface.message_of(field)
+    reader = _known(descriptor, last, path, bound)
+    if reader.from_text is None:
         raise _unknown(path)
-    return holder, member
+    return fields, reader.member, reader.from_text
 
 
-def _known(message: Message, name: str, path: str, bound: Collection[str]) -> Member:
-    member = surface.members(message.DESCRIPTOR).get(name)
-    if member is None:
+def _inside(message: Message, fields: list[str]) -> Message:
+    for field in fields:
+        message = getattr(message, field)
+    return message
+
+
+def _known(descriptor: Descriptor, name: str, path: str, bound: Collection[str]) -> _Reader:
+    reader = _readers(descriptor).get(name)
+    if reader is None:
         raise _unknown(path)
-    if member.header:
-        raise InvalidArgument.of(path, f"is given as the header {member.header}", reason="UNKNOWN_FIELD")
+    if reader.member.header:
+        raise InvalidArgument.of(path, f"is given as the header {reader.member.header}", reason="UNKNOWN_FIELD")
     if name in bound:
         raise InvalidArgument.of(path, "is given by the path", reason="UNKNOWN_FIELD")
-    return member
+    return reader
 
 
 def _merge(message: Message, text: bytes, prefix: str, bound: Collection[str]) -> None:
@@ -159,70 +191,107 @@ def _merge(message: Message, text: bytes, prefix: str, bound: Collection[str]) -
         members = slices.members(text)
     except DuplicateMember as error:
         raise InvalidArgument.of(f"{prefix}{error.args[0]}", "is there twice") from None
+    descriptor: Any = message.DESCRIPTOR
     for name, value in members.items():
-        member = _known(message, name, prefix + name, bound)
+        reader = _known(descriptor, name, prefix + name, bound)
+        if value == b"null" and not reader.takes_null:
+            continue
         try:
-            _set_from_json(message, member, value, prefix + name)
+            reader.from_json(message, value, prefix + name)
         except WrongType:
-            kind = "a list" if member.field.is_repeated and not surface.is_map(member.field) else "an object"
+            field = reader.member.field
+            kind = "a list" if field.is_repeated and not surface.is_map(field) else "an object"
             raise InvalidArgument.of(prefix + name, f"must be {kind}") from None
 
 
-def _set_from_json(message: Message, member: Member, text: bytes, path: str) -> None:
+def _reader(member: Member) -> _Reader:
+    field = member.field
+    is_text = not member.is_json_text and (not field.message_type or surface.is_well_known(field))
+    takes_null = member.is_json_text or surface.is_value(field)
+    return _Reader(member, takes_null, _from_json(member), _from_text(field) if is_text else None)
+
+
+def _from_json(member: Member) -> FillFromJson:
     field = member.field
     if member.is_json_text:
-        _set_text(message, member, text, path)
-    elif text == b"null" and not surface.is_value(field):
-        return  # the mapping takes null for absent
-    elif surface.is_map(field):
-        _set_map(message, member, text, path)
-    elif field.is_repeated:
-        for index, element in enumerate(slices.elements(text)):
-            _add(message, member, element, f"{path}[{index}]")
-    elif field.message_type:
-        _refuse_second_of_oneof(message, member, path)
-        _merge_any(getattr(message, field.name), text, path)
-    else:
-        _refuse_second_of_oneof(message, member, path)
-        setattr(message, field.name, values.scalar_from_json(field, msgspec.json.decode(text), path))
+        return partial(_set_texts if field.is_repeated else _set_text, field.name)
+    if surface.is_map(field):
+        key, value = (surface.message_of(field).fields_by_name[name] for name in ("key", "value"))
+        return partial(_set_map, field.name, values.from_text(key), None if value.message_type else values.from_json(value))
+    if field.message_type:
+        return partial(_add_messages if field.is_repeated else _set_message, field)
+    return partial(_add_scalars if field.is_repeated else _set_scalar, field, values.from_json(field))
 
 
-def _set_text(message: Message, member: Member, text: bytes, path: str) -> None:
-    if not member.field.is_repeated:
-        try:
-            jsontext.check(text)
-        except InvalidJson as error:
-            raise InvalidArgument.of(path, str(error), reason=NOT_JSON) from None
-        setattr(message, member.field.name, text)
-        return
+def _from_text(field: FieldDescriptor) -> FillFromText:
+    if surface.is_well_known(field):
+        return partial(_set_well_known_from_text, field)
+    return partial(_add_from_text if field.is_repeated else _set_from_text, field.name, values.from_text(field))
+
+
+def _set_text(name: str, message: Message, text: bytes, path: str) -> None:
+    try:
+        jsontext.check(text)
+    except InvalidJson as error:
+        raise InvalidArgument.of(path, str(error), reason=NOT_JSON) from None
+    setattr(message, name, text)
+
+
+def _set_texts(name: str, message: Message, text: bytes, _: str) -> None:
     # Whether each is a payload the service says, which may refuse one of them and take the others.
-    for element in slices.elements(text):
-        _append(message, member.field.name, element)
+    getattr(message, name).extend(slices.elements(text))
 
 
-def _set_map(message: Message, member: Member, text: bytes, path: str) -> None:
-    key_field, value_field = (surface.message_of(member.field).fields_by_name[name] for name in ("key", "value"))
-    held = getattr(message, member.field.name)
+def _set_scalar(field: FieldDescriptor, read: FromJson, message: Message, text: bytes, path: str) -> None:
+    _refuse_second_of_oneof(message, field, path)
+    setattr(message, field.name, read(msgspec.json.decode(text), path))
+
+
+def _add_scalars(field: FieldDescriptor, read: FromJson, message: Message, text: bytes, path: str) -> None:
+    held = getattr(message, field.name)
+    for index, element in enumerate(slices.elements(text)):
+        held.append(read(msgspec.json.decode(element), f"{path}[{index}]"))
+
+
+def _set_message(field: FieldDescriptor, message: Message, text: bytes, path: str) -> None:
+    _refuse_second_of_oneof(message, field, path)
+    _merge_any(getattr(message, field.name), text, path)
+
+
+def _add_messages(field: FieldDescriptor, message: Message, text: bytes, path: str) -> None:
+    held = getattr(message, field.name)
+    for index, element in enumerate(slices.elements(text)):
+        try:
+            _merge_any(held.add(), element, f"{path}[{index}]")
+        except WrongType:
+            raise InvalidArgument.of(f"{path}[{index}]", "must be an object") from None
+
+
+def _set_map(field: str, read_key: FromText, read: FromJson | None, message: Message, text: bytes, path: str) -> None:
+    held = getattr(message, field)
     try:
         entries = slices.members(text)
     except DuplicateMember as error:
         raise InvalidArgument.of(f"{path}.{error.args[0]}", "is there twice") from None
     for name, value in entries.items():
-        key = values.scalar_from_text(key_field, name, f"{path}.{name}")
-        if value_field.message_type:
+        key = read_key(name, f"{path}.{name}")
+        if read is None:
             _merge_any(held[key], value, f"{path}.{name}")
         else:
-            held[key] = values.scalar_from_json(value_field, msgspec.json.decode(value), f"{path}.{name}")
+            held[key] = read(msgspec.json.decode(value), f"{path}.{name}")
 
 
-def _add(message: Message, member: Member, text: bytes, path: str) -> None:
-    if member.field.message_type:
-        try:
-            _merge_any(getattr(message, member.field.name).add(), text, path)
-        except WrongType:
-            raise InvalidArgument.of(path, "must be an object") from None
-    else:
-        _append(message, member.field.name, values.scalar_from_json(member.field, msgspec.json.decode(text), path))
+def _set_from_text(name: str, read: FromText, message: Message, text: str, path: str) -> None:
+    setattr(message, name, read(text, path))
+
+
+def _add_from_text(name: str, read: FromText, message: Message, text: str, path: str) -> None:
+    getattr(message, name).append(read(text, path))
+
+
+def _set_well_known_from_text(field: FieldDescriptor, message: Message, text: str, path: str) -> None:
+    held = getattr(message, field.name)
+    values.merge_well_known(held.add() if field.is_repeated else held, msgspec.json.encode(text).decode(), path)
 
 
 def _merge_any(message: Message, text: bytes, path: str) -> None:
@@ -233,13 +302,9 @@ def _merge_any(message: Message, text: bytes, path: str) -> None:
         _merge(message, text, f"{path}.", ())
 
 
-def _append(message: Message, name: str, value: Any) -> None:
-    getattr(message, name).append(value)
-
-
-def _refuse_second_of_oneof(message: Message, member: Member, path: str) -> None:
-    oneof = member.field.containing_oneof
-    if oneof and message.WhichOneof(oneof.name) not in (None, member.field.name):
+def _refuse_second_of_oneof(message: Message, field: FieldDescriptor, path: str) -> None:
+    oneof = field.containing_oneof
+    if oneof and message.WhichOneof(oneof.name) not in (None, field.name):
         raise InvalidArgument.of(path, "another of its alternatives is given too")
 
 

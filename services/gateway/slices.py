@@ -16,10 +16,9 @@ MAX_DEPTH: Final = jsontext.MAX_DEPTH + 2
 
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ELEMENTS: Final = msgspec.json.Decoder(list[msgspec.Raw])
-_BEFORE_MEMBER: Final = re.compile(rb'[ \t\r\n]*[{,][ \t\r\n]*"((?:[^"\\]|\\.)*+)"[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
+# What is before a member's value, with its name; or behind the last one's.
+_AROUND_MEMBERS: Final = re.compile(rb'[ \t\r\n]*+(?:[{,][ \t\r\n]*+"((?:[^"\\]++|\\.)*+)"[ \t\r\n]*+:[ \t\r\n]*+|})', re.DOTALL)
 _BEFORE_ELEMENT: Final = re.compile(rb"[ \t\r\n]*[\[,][ \t\r\n]*")
-_END: Final = re.compile(rb"[ \t\r\n]*[]}]")
-_BETWEEN: Final = re.compile(rb"[ \t\r\n]*[],}]")
 _ESCAPE: Final = re.compile(rb"\\(?:u[dD][89a-fA-F][0-9a-fA-F]{2}|.)", re.DOTALL)
 
 T = TypeVar("T", bound=Collection[object])
@@ -42,19 +41,23 @@ def members(text: bytes) -> dict[str, bytes]:
         InvalidJson: it is no JSON.
     """
     decoded, plain = _decode(_MEMBERS, text)
+    if not decoded:
+        return {}
     found: dict[str, bytes] = {}
-    position = 0
+    around = _AROUND_MEMBERS.match(plain)
+    if around is None:
+        raise _unreadable()
     for name, value in decoded.items():
-        begin = _after(_BEFORE_MEMBER, plain, position)
-        position = begin + len(memoryview(value))
+        begin, expected = around.end(), bytes(value)
+        end = begin + len(expected)
+        around = _AROUND_MEMBERS.match(plain, end)
         # Of two members of one name the decoder kept the place of the first and the value of the last. So the text and what was decoded
         # part ways at the first of the two, or the text goes on behind the last that was decoded.
-        if not plain.startswith(bytes(value), begin) or not _BETWEEN.match(plain, position):
+        if around is None or not plain.startswith(expected, begin):
             raise DuplicateMember(name)
-        found[name] = text[begin:position]
-    if found and not _END.match(plain, position):
-        before = _BEFORE_MEMBER.match(plain, position)
-        raise DuplicateMember(before[1].decode(errors="replace") if before else "")
+        found[name] = expected if plain is text else text[begin:end]
+    if around[1] is not None:
+        raise DuplicateMember(around[1].decode(errors="replace"))
     return found
 
 
@@ -71,18 +74,13 @@ def elements(text: bytes) -> list[bytes]:
     found: list[bytes] = []
     position = 0
     for value in decoded:
-        begin = _after(_BEFORE_ELEMENT, plain, position)
+        before = _BEFORE_ELEMENT.match(plain, position)
+        if before is None:
+            raise _unreadable()
+        begin = before.end()
         position = begin + len(memoryview(value))
         found.append(text[begin:position])
     return found
-
-
-def _after(pattern: re.Pattern[bytes], plain: bytes, position: int) -> int:
-    """Where a pattern ends that matches at a position."""
-    match = pattern.match(plain, position)
-    if match is None:
-        raise RuntimeError("the decoder read what the slicer does not")
-    return match.end()
 
 
 def _decode(decoder: msgspec.json.Decoder[T], text: bytes) -> tuple[T, bytes]:
@@ -97,3 +95,7 @@ def _decode(decoder: msgspec.json.Decoder[T], text: bytes) -> tuple[T, bytes]:
         return decoder.decode(plain), plain
     except msgspec.ValidationError:
         raise WrongType from None
+
+
+def _unreadable() -> RuntimeError:
+    return RuntimeError("the decoder read what the slicer does not")

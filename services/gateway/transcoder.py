@@ -1,6 +1,7 @@
 """REST to gRPC: an endpoint for every public RPC, made from the `google.api.http` annotation beside it."""
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
+from functools import lru_cache
 from typing import Final
 
 import grpc
@@ -36,7 +37,8 @@ class RpcEndpoint:
         seconds = policy_of(wire_name).deadline_seconds
         if method.client_streaming or method.server_streaming or seconds is None:
             raise ValueError(f"{wire_name} streams, which REST cannot")
-        self._method, self._rule, self._backend, self._callers = method, rule, backend, callers
+        self._method, self._backend, self._callers = method, backend, callers
+        self._binding = Binding(method, rule)
         self._wire_name, self._seconds = wire_name, seconds
         self._output = descriptors.message_class(method.output_type)
         self._status = success_status(method)
@@ -57,14 +59,14 @@ class RpcEndpoint:
             KilnError: the request is bad, or the service refused.
         """
         caller = self._callers.of_http(request.method, request.headers, request.address)
-        bound = bind(self._method, self._rule, request)
+        bound = self._binding.message(request)
         for field, cookie in self._cookies_in:
             setattr(bound, field, self._callers.other_cookies.found_in(request.headers.get("cookie", ""), cookie))
         message = bound.SerializeToString()
         metadata = onward_metadata(self._wire_name, request_id.get())
 
-        async def call(of_caller: Metadata) -> Answered:
-            return await self._backend.unary(self._wire_name, message, seconds=self._seconds, metadata=[*metadata, *of_caller])
+        def call(of_caller: Metadata) -> Awaitable[Answered]:
+            return self._backend.unary(self._wire_name, message, seconds=self._seconds, metadata=[*metadata, *of_caller])
 
         try:
             answer = await self._callers.call(self._wire_name, caller, call)
@@ -77,7 +79,8 @@ class RpcEndpoint:
         if self._status == 204:
             return self._done()
         output = self._output.FromString(answer.message)
-        headers = [*writing.header_values(output), *self._set_cookies(output)]
+        headers = writing.header_values(output)
+        self._add_cookies(headers, output)
         if self._location:
             return Answer(self._status, headers=[("Location", getattr(output, self._location)), ("Cache-Control", "no-store"), *headers])
         return Answer(self._status, writing.to_json(output), JSON, headers)
@@ -85,11 +88,11 @@ class RpcEndpoint:
     def _done(self) -> Answer:
         return Answer(204, headers=[("Set-Cookie", self._callers.cookie.taken_back())] if self._clears_cookie else [])
 
-    def _set_cookies(self, output: Message) -> Iterator[Header]:
+    def _add_cookies(self, headers: list[Header], output: Message) -> None:
         if self._cookie:
-            yield "Set-Cookie", self._callers.cookie.given(getattr(output, self._cookie))
+            headers.append(("Set-Cookie", self._callers.cookie.given(getattr(output, self._cookie))))
         for field, cookie in self._cookies_out:
-            yield "Set-Cookie", self._callers.other_cookies.given(cookie, getattr(output, field))
+            headers.append(("Set-Cookie", self._callers.other_cookies.given(cookie, getattr(output, field))))
 
     def _in_rest_words(self, error: grpc.aio.AioRpcError) -> KilnError:
         return problems.in_rest_words(status.from_rpc_error(error), self._method.input_type)
@@ -116,31 +119,43 @@ def variables_of(rule: HttpRule) -> list[str]:
     return [name for segment in rule.template.split("/") if (name := variable_of(segment)) is not None]
 
 
-def bind(method: MethodDescriptor, rule: HttpRule, request: Request) -> Message:
-    """The request message of an RPC.
+class Binding:
+    """How requests in REST become the messages of an RPC."""
 
-    Raises:
-        InvalidArgument: something in the request is unknown, given twice, or bad; it names which.
-    """
-    message = descriptors.message_class(method.input_type)()
-    for name, value in surface.constants(method.input_type):
-        setattr(message, name, value)
-    bound = [surface.rest_path(method.input_type, path) for path in request.variables]
-    if rule.body:
-        require_json(request)
-    elif request.body:
-        raise InvalidArgument("this call takes no body")
-    if rule.body == "*":
-        reading.read_body(message, request.body, bound=bound)
-        reading.refuse_query(request.query)
-    else:
-        if rule.body:
-            bound.append(surface.rest_path(method.input_type, rule.body))
-            reading.read_body(getattr(message, rule.body), request.body)
-        reading.read_query(message, request.query, bound=bound, is_open=surface.has_open_query(method))
-    reading.read_path(message, request.variables)
-    reading.read_headers(message, request.headers)
-    return message
+    def __init__(self, method: MethodDescriptor, rule: HttpRule) -> None:
+        given = method.input_type
+        self._new = descriptors.message_class(given)
+        self._constants = surface.constants(given)
+        self._body = rule.body
+        self._variables = {path: reading.of_variable(given, path) for path in variables_of(rule)}
+        self._bound = frozenset(surface.rest_path(given, path) for path in self._variables)
+        self._bound_in_query = self._bound | {surface.rest_path(given, rule.body)} if rule.body else self._bound
+        self._has_open_query = surface.has_open_query(method)
+
+    def message(self, request: Request) -> Message:
+        """The message for a request.
+
+        Raises:
+            InvalidArgument: something in the request is unknown, given twice, or bad; it names which.
+        """
+        message = self._new()
+        for name, value in self._constants:
+            setattr(message, name, value)
+        if self._body:
+            require_json(request)
+        elif request.body:
+            raise InvalidArgument("this call takes no body")
+        if self._body == "*":
+            reading.read_body(message, request.body, bound=self._bound)
+            reading.refuse_query(request.query)
+        else:
+            if self._body:
+                reading.read_body(getattr(message, self._body), request.body)
+            reading.read_query(message, request.query, bound=self._bound_in_query, is_open=self._has_open_query)
+        for path, text in request.variables.items():
+            self._variables[path](message, text)
+        reading.read_headers(message, request.headers)
+        return message
 
 
 def require_json(request: Request) -> None:
@@ -153,6 +168,7 @@ def require_json(request: Request) -> None:
         raise InvalidArgument("the body must be sent with `Content-Type: application/json`, in UTF-8", reason="UNSUPPORTED_MEDIA_TYPE")
 
 
+@lru_cache(maxsize=64)
 def _is_json(content_type: str) -> bool:
     media_type, *parameters = (part.strip().lower() for part in content_type.split(";"))
     return media_type == JSON and all(parameter.replace('"', "") in _UTF8 for parameter in parameters)

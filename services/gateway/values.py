@@ -4,6 +4,8 @@ import base64
 import binascii
 import math
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from google.protobuf import json_format
@@ -27,36 +29,38 @@ _WELL_KNOWN_FORMS: Final = {
     "google.protobuf.Duration": "a duration in seconds, for instance 1.5s",
 }
 
+# What a field is set to, from a value and the path to it, for what is said of a bad one.
+FromJson = Callable[[Any, str], Any]
+FromText = Callable[[str, str], Any]
 
-def scalar_from_json(field: FieldDescriptor, value: Any, path: str) -> Any:
-    """What a scalar field is set to for a JSON value.
 
-    Raises:
-        InvalidArgument: the value is not one of the field's type; it names `path`.
+def from_json(field: FieldDescriptor) -> FromJson:
+    """How a scalar field takes a JSON value.
+
+    The function raises `InvalidArgument`, which names the path, for a value that is not one of the field's type.
     """
     if field.cpp_type in INTEGER_RANGES:
-        return _integer(field, value, path)
+        return partial(_integer, *INTEGER_RANGES[field.cpp_type])
     if field.cpp_type in _FLOATS:
-        return _float(value, path)
+        return _float
     if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
-        return _expect(isinstance(value, bool), value, path, "true or false")
+        return _boolean
     if field.enum_type:
-        return _enum(field.enum_type, value, path)
-    _expect(isinstance(value, str), value, path, "a string")
-    return _bytes(value, path) if field.type == FieldDescriptor.TYPE_BYTES else value
+        return partial(_enum, field.enum_type)
+    return _bytes if field.type == FieldDescriptor.TYPE_BYTES else _string
 
 
-def scalar_from_text(field: FieldDescriptor, text: str, path: str) -> Any:
-    """What a scalar field is set to for the text of a path, query or header.
+def from_text(field: FieldDescriptor) -> FromText:
+    """How a scalar field takes the text of a path, query or header.
 
-    Raises:
-        InvalidArgument: the text does not spell a value of the field's type; it names `path`.
+    The function raises `InvalidArgument`, which names the path, for a text that does not spell a value of the field's type.
     """
+    read = from_json(field)
     if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
-        return scalar_from_json(field, _BOOLEANS.get(text), path)
-    if field.cpp_type == FieldDescriptor.CPPTYPE_ENUM and _INTEGER.fullmatch(text):
-        return scalar_from_json(field, int(text), path)
-    return scalar_from_json(field, text, path)
+        return lambda text, path: read(_BOOLEANS.get(text), path)
+    if field.cpp_type == FieldDescriptor.CPPTYPE_ENUM:
+        return lambda text, path: read(int(text) if _INTEGER.fullmatch(text) else text, path)
+    return read
 
 
 def merge_well_known(message: Message, text: str, path: str) -> None:
@@ -72,8 +76,7 @@ def merge_well_known(message: Message, text: str, path: str) -> None:
         raise InvalidArgument.of(path, f"must be {_WELL_KNOWN_FORMS.get(name, f'the JSON form of {name}')}") from None
 
 
-def _integer(field: FieldDescriptor, value: Any, path: str) -> int:
-    least, most = INTEGER_RANGES[field.cpp_type]
+def _integer(least: int, most: int, value: Any, path: str) -> int:
     if isinstance(value, str) and _INTEGER.fullmatch(value):
         value = int(value)
     # The mapping takes 3.0 and 3e0 for 3.
@@ -111,15 +114,21 @@ def _enum(enum: EnumDescriptor, value: Any, path: str) -> int:
     return number
 
 
-def _bytes(value: str, path: str) -> bytes:
-    plain = value.translate({ord("-"): "+", ord("_"): "/"}).rstrip("=")
+def _bytes(value: Any, path: str) -> bytes:
+    plain = _string(value, path).translate({ord("-"): "+", ord("_"): "/"}).rstrip("=")
     try:
         return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise InvalidArgument.of(path, "must be base64") from None
 
 
-def _expect(holds: bool, value: Any, path: str, expected: str) -> Any:
-    if not holds:
-        raise InvalidArgument.of(path, f"must be {expected}")
+def _string(value: Any, path: str) -> str:
+    if not isinstance(value, str):
+        raise InvalidArgument.of(path, "must be a string")
+    return value
+
+
+def _boolean(value: Any, path: str) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidArgument.of(path, "must be true or false")
     return value

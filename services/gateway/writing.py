@@ -43,11 +43,12 @@ def header_values(message: Message) -> list[tuple[str, str]]:
 
 def _tree(message: Message) -> dict[str, Any]:
     tree: dict[str, Any] = {}
+    has_field = message.HasField
     for field_name, name, has_presence, convert in _plan(message.DESCRIPTOR):
-        if has_presence and not message.HasField(field_name):
+        if has_presence and not has_field(field_name):
             continue
         value = getattr(message, field_name)
-        tree[name] = convert(value) if convert else value
+        tree[name] = value if convert is None else convert(value)
     return tree
 
 

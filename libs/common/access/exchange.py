@@ -73,7 +73,8 @@ class Exchange:
             ResourceExhausted: it is of somebody else, and too many of these are being exchanged.
             Unavailable: the auth service is away, or its keys are not known yet, and the credential was not seen lately.
         """
-        return (await self._current(credential, address)).text
+        key = _key(credential)
+        return (self._good(key, credential, address) or await self._anew(key, credential, address)).text
 
     async def access_token(self, credential: str, address: str) -> AccessToken:
         """What the same token says, which was verified when it was exchanged.
@@ -81,22 +82,26 @@ class Exchange:
         Raises:
             Unauthenticated, PermissionDenied, ResourceExhausted, Unavailable: as `token`.
         """
-        return (await self._current(credential, address)).token
+        key = _key(credential)
+        return (self._good(key, credential, address) or await self._anew(key, credential, address)).token
 
     def forget(self, credential: str) -> None:
         """The token of a credential was refused because it is no longer true, which is known elsewhere a moment before it is here."""
         self._remembered.pop(_key(credential), None)
 
-    async def _current(self, credential: str, address: str) -> _Exchanged:
-        key = _key(credential)
+    def _good(self, key: bytes, credential: str, address: str) -> _Exchanged | None:
+        """What is remembered and still true."""
         known, now = self._remembered.get(key), self._clock()
         if known is None or now >= known.token.expires_at or self.state.is_stale(known.token):
-            # Without the keys that come with it no answer is understood.
-            await self.state.first_word()
-            return await asyncio.shield(self._ask(key, credential, address))
+            return None
         if now >= known.renew_at:
             self._ask(key, credential, address)
         return known
+
+    async def _anew(self, key: bytes, credential: str, address: str) -> _Exchanged:
+        # Without the keys that come with it no answer is understood.
+        await self.state.first_word()
+        return await asyncio.shield(self._ask(key, credential, address))
 
     def _ask(self, key: bytes, credential: str, address: str) -> "asyncio.Task[_Exchanged]":
         """Asks, once for all who want it at the same time."""

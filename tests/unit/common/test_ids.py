@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from libs.common import ids
-from libs.common.ids import milliseconds_of, parse_uuid, uuid7
+from libs.common.ids import milliseconds_of, parse_uuid, uuid7, uuid7_text
 
 
 class Clock:
@@ -47,6 +47,15 @@ def test_ids_rise_as_values_and_as_text() -> None:
 
     assert rises(made)
     assert sorted(map(str, made)) == list(map(str, made))
+
+
+def test_an_id_as_text_is_in_the_usual_form_and_rises_with_the_others() -> None:
+    before, text, after = uuid7(), uuid7_text(), uuid7()
+
+    identity = parse_uuid(text)
+    assert identity
+    assert (str(identity), identity.version, identity.variant) == (text, 7, RFC_4122)
+    assert rises([before, identity, after])
 
 
 def test_ids_rise_within_one_millisecond(clock: Clock) -> None:

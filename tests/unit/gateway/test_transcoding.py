@@ -13,7 +13,7 @@ from libs.common.status import to_proto
 from services.gateway import descriptors
 from services.gateway.exchange import Request
 from services.gateway.problems import answer_of, in_rest_words
-from services.gateway.transcoder import bind
+from services.gateway.transcoder import Binding
 from services.gateway.writing import header_values, to_json
 
 JSON = {"content-type": "application/json"}
@@ -24,7 +24,7 @@ def bound(rpc: str, *, body: bytes = b"", query: bytes = b"", headers: dict[str,
     method = next(one for one in descriptors.public_methods() if one.name == rpc)
     rule = descriptors.http_rule(method)
     assert rule
-    return bind(method, rule, Request(query, headers, variables, body, rule.method, "127.0.0.1"))
+    return Binding(method, rule).message(Request(query, headers, variables, body, rule.method, "127.0.0.1"))
 
 
 def refusal(rpc: str, **request: Any) -> InvalidArgument:
