@@ -5,7 +5,7 @@ import time
 from contextvars import Context, ContextVar, copy_context
 from typing import Final
 
-from libs.common.ids import uuid7
+from libs.common.ids import uuid7_text
 
 REQUEST_ID_HEADER: Final = "x-request-id"
 # The id of the execution that a call makes. Only the gateway makes it, so that a call that had to be sent again names the same execution;
@@ -24,7 +24,7 @@ deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
 
 def accept_request_id(offered: str | None) -> str:
     """The caller's own id where it is one that may stand in a log line, else a new one."""
-    return offered if offered and _ACCEPTABLE.fullmatch(offered) else str(uuid7())
+    return offered if offered and _ACCEPTABLE.fullmatch(offered) else uuid7_text()
 
 
 def without_deadline() -> Context:
