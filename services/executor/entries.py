@@ -60,7 +60,7 @@ class Entry:
 def begun(execution: Execution) -> Sequence[bytes]:
     """The beginning of a run, in parts."""
     head = (
-        execution.function_id.hex,
+        execution.function_id,
         execution.function_name,
         execution.function_version,
         execution.request_id,

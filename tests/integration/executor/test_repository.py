@@ -95,7 +95,7 @@ def failed(execution: Execution, error: GuestError = SWEPT) -> Execution:
 
 async def write(repository: ExecutionRepository, *runs: Execution, by: UUID = ANYBODY) -> Set[UUID]:
     """Writes runs of one executor; the ids of those for which that was news."""
-    return await repository.write([(by, one) for one in runs])
+    return {one.id for one in runs} - await repository.write([(by, one) for one in runs])
 
 
 async def listed(repository: ExecutionRepository, function_id: UUID, wanted: Filter = ALL) -> Sequence[UUID]:

@@ -58,13 +58,13 @@ class FakeHistory:
         missing = self.away.get("write", 0) > 0
         if any(run.id in self.refused for _, run in runs):
             raise asyncpg.DataError("value out of range")
-        news: set[UUID] = set()
+        known: set[UUID] = set()
         if not missing or self.writes_although_away:
             self.batches.append(len(runs))
-            news = {run.id for executor_id, run in runs if self._take(executor_id, run)}
+            known = {run.id for executor_id, run in runs if not self._take(executor_id, run)}
             await self._tell()
         self._meet("write")
-        return news
+        return known
 
     async def withdraw(self, calls: Sequence[tuple[UUID, UUID]]) -> None:
         self._meet("withdraw")

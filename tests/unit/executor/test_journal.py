@@ -79,7 +79,7 @@ def test_what_was_appended_is_replayed_in_its_order(payloads: list[list[bytes]],
 
 
 def test_a_payload_that_looks_like_frames_is_a_payload(tmp_path: Path) -> None:
-    forged = b"".join([SEGMENT_HEAD, *tested.frame([b"forged"])])
+    forged = SEGMENT_HEAD + tested.frame([b"forged"])
 
     with left(tmp_path, forged, b"after") as (journal, _):
         assert replayed(journal) == [forged, b"after"]

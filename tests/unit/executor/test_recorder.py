@@ -172,6 +172,67 @@ async def test_a_call_that_began_and_ended_before_the_history_heard_of_it_is_wri
     assert history.rows == {run.id: run for run in runs}
 
 
+async def test_a_call_that_ends_before_it_is_looked_at_twice_costs_the_history_one_row(executor: Executor, history: FakeHistory) -> None:
+    run = running(pending())
+    executor.recorder.begin(run, ROOM)
+
+    await executor.step()
+    assert history.batches == []
+    executor.recorder.end(completed(run))
+    await executor.drain()
+
+    assert history.batches == [1]
+    assert history.rows[run.id].status is Status.COMPLETED
+
+
+async def test_a_call_that_lasts_is_in_the_history_while_it_runs(executor: Executor, history: FakeHistory) -> None:
+    waiting, at_work = pending(), running(pending())
+    executor.recorder.begin(waiting)
+    executor.recorder.begin(at_work, ROOM)
+
+    await executor.drain()
+
+    assert history.rows == {waiting.id: waiting, at_work.id: at_work}
+    executor.recorder.start(running(waiting), ROOM)
+    await executor.drain()
+    assert history.rows[waiting.id] == running(waiting)
+
+
+async def test_who_waits_for_the_history_finds_calls_in_it_that_have_just_begun(
+    executor: Executor, history: FakeHistory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drainer_module, "BATCH_RUNS", 2)
+    runs = [running(pending()) for _ in range(5)]
+    for run in runs:
+        executor.recorder.begin(run, ROOM)
+    catching_up = asyncio.create_task(executor.recorder.catch_up())
+    await asyncio.sleep(0)
+    monkeypatch.setattr(drainer_module, "GATHER_SECONDS", 60)
+
+    for _ in range(3):
+        await executor.step()
+
+    await catching_up
+    assert history.rows == {run.id: run for run in runs}
+
+
+async def test_a_commit_of_a_run_that_cannot_be_read_any_more_is_told(
+    executor: Executor, history: FakeHistory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = executor.run(b"x" * 1000)
+    waiting = asyncio.create_task(executor.recorder.committed(run.id))
+    await asyncio.sleep(0)
+    (record := executor.recorder._undrained.record(run.id)).leave_to_journal()
+    record.places[0].segment.path.write_bytes(b"gone")
+
+    await executor.step()
+
+    with pytest.raises(Unavailable) as refusal:
+        await waiting
+    assert refusal.value.reason == "NOT_RECORDED"
+    assert history.rows == {}
+
+
 async def test_the_journal_is_small_again_once_all_is_drained(executor: Executor) -> None:
     for _ in range(3):
         for _ in range(20):
@@ -442,7 +503,7 @@ class Deaths(RuleBasedStateMachine):
         segments = sorted(Path(self._folder.name).glob("*-*/*.journal"))
         if torn and segments:
             with segments[-1].open("ab") as file:
-                file.write(b"".join(journal_module.frame(entries.begun(pending())))[:-1])
+                file.write(journal_module.frame(entries.begun(pending()))[:-1])
         self.lost |= set(self.waiting) | set(self.running)
         self.waiting, self.running = {}, {}
         self.executor = Executor(Path(self._folder.name), self.history)
