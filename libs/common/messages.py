@@ -46,7 +46,12 @@ def moment_given(message: Message, field: str) -> datetime | None:
 
 def timestamp(moment: datetime | None) -> Timestamp | None:
     """A time as it travels. Several times as fast as `FromDatetime`: an execution has three."""
-    if moment is None:
+    return None if moment is None else timestamp_of(micros_of(moment))
+
+
+def timestamp_of(micros: int | None) -> Timestamp | None:
+    """A time in microseconds as it travels."""
+    if micros is None:
         return None
-    seconds, micros = divmod(micros_of(moment), 1_000_000)
-    return Timestamp(seconds=seconds, nanos=micros * 1000)
+    seconds, rest = divmod(micros, 1_000_000)
+    return Timestamp(seconds=seconds, nanos=rest * 1000)

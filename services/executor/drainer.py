@@ -84,7 +84,7 @@ class Drainer:
         record = self._undrained.record(run.id)
         record.tell(_not_recorded(f"the history refuses the record of execution {run.id}"))
         try:
-            payloads = [entries.begun(run)] + ([entries.ended(run)] if run.completed_at else [])
+            payloads = [entries.begun(run)] + ([entries.ended(run)] if run.completed_at is not None else [])
             kept = str(self._journals.keep_aside(run.id, payloads))
         except OSError as failure:
             self._undrained.leave(record)

@@ -10,7 +10,7 @@ counts, and what comes after is not searched for frames, since an input may hold
 import os
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -81,19 +81,18 @@ class Journal:
         self._made = 0
         self.size = 0
 
-    def append(self, parts: Sequence[bytes]) -> Place:
-        """Adds a payload, given in parts, by one write.
+    def append(self, payload: bytes) -> Place:
+        """Adds a payload by one write.
 
         Raises:
             JournalFailed: the disk is full, or cannot be written; the journal is as before.
         """
-        framed = frame(parts)
-        length = len(framed) - FRAME_BYTES
         try:
             segment = self._writable()
-            self._write(segment, framed)
+            self._write(segment, frame(payload))
         except OSError as error:
             raise JournalFailed(f"{self._folder}: {error.strerror or error}") from error
+        length = len(payload)
         place = Place(segment, segment.size - length, length)
         self.hold(place)
         return place
@@ -264,13 +263,10 @@ class Journal:
             )
 
 
-def frame(parts: Sequence[bytes]) -> bytes:
-    """A frame around a payload that is given in parts."""
-    length, check = 0, 0
-    for part in parts:
-        length += len(part)
-        check = zlib.crc32(part, check)
-    return b"".join((_FRAME.pack(length, check, _head_check(length, check)), *parts))
+def frame(payload: bytes) -> bytes:
+    """A frame around a payload."""
+    length, check = len(payload), zlib.crc32(payload)
+    return _FRAME.pack(length, check, _head_check(length, check)) + payload
 
 
 class _Torn(Exception):

@@ -46,7 +46,7 @@ class Journals:
         for journal in (self.own, *self.inherited):
             journal.close()
 
-    def keep_aside(self, identity: UUID, payloads: Iterable[Sequence[bytes]]) -> Path:
+    def keep_aside(self, identity: UUID, payloads: Iterable[bytes]) -> Path:
         """Writes payloads to a segment of their own, for people to look at; put into a folder below this one, it is replayed.
 
         Raises:

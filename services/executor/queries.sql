@@ -3,7 +3,10 @@ WITH written AS (
     INSERT INTO executor.executions
         (id, executor_id, function_id, function_name, function_version, input, request_id, created_at, queue_us, started_at, status, output,
          error_type, error, logs, logs_truncated, duration_us, cold_start, memory_peak_bytes, completed_at, created_by)
-    SELECT run.*
+    SELECT run.id, run.executor_id, run.function_id, run.function_name, run.function_version, run.input, run.request_id,
+           executor.moment_of(run.created_at), run.queue_us, executor.moment_of(run.started_at), run.status, run.output,
+           run.error_type, run.error, run.logs, run.logs_truncated, run.duration_us, run.cold_start, run.memory_peak_bytes,
+           executor.moment_of(run.completed_at), run.created_by
     FROM unnest($1::executor.run[]) AS run
     WHERE NOT EXISTS (SELECT FROM executor.deleted_functions deleted WHERE deleted.function_id = run.function_id)
     ON CONFLICT (id) DO UPDATE

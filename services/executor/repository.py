@@ -12,6 +12,7 @@ import orjson
 from libs.common.ids import milliseconds_of
 from libs.common.postgres import Database, MissingPartition, Row
 from libs.common.queries import Queries
+from libs.common.times import micros_of
 from services.executor.execution import Execution, Status
 from services.executor.sandbox.outcome import ErrorType, Frame, GuestError, Level, LogLine
 
@@ -161,4 +162,7 @@ def _execution(row: Row) -> Execution:
         told = orjson.loads(error)
         values["error"] = GuestError(ErrorType(kind), told["message"], tuple(Frame(**frame) for frame in told["stack"]))
     values["logs"] = tuple(LogLine(Level(line["level"]), line["message"]) for line in orjson.loads(values["logs"]))
+    for name in ("created_at", "started_at", "completed_at"):
+        moment = values[name]
+        values[name] = None if moment is None else micros_of(moment)
     return Execution(**{**values, "status": Status(values["status"])})

@@ -144,11 +144,12 @@ class Undrained:
         return [one for one in self._records.values() if not one.has_ended and not one.withdrawn]
 
     def know(self, record: Record, run: Execution) -> None:
-        """Takes what is known of a run. It does not go into the history for that."""
+        """Takes what is known of a run now, which the history must hear of."""
         self._records[record.id.int] = record
         before = record.at_hand
         record.know(run)
         self._at_hand += record.at_hand - before
+        self.enqueue(record)
 
     def spare(self, record: Record) -> None:
         """Keeps an ended run whose end is in the journal out of memory, when there is much in it."""
@@ -157,7 +158,7 @@ class Undrained:
             record.leave_to_journal()
 
     def enqueue(self, record: Record) -> None:
-        """The history must hear of what is known of a run now."""
+        """The history must hear of a change to a run."""
         self._change += 1
         record.change = self._change
         if record not in self._line:
