@@ -24,7 +24,7 @@ class Durability(StrEnum):
     COMMIT = "COMMIT"
 
 
-class Execution(msgspec.Struct, frozen=True, kw_only=True):
+class Execution(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One run. Times are microseconds since 1970; what is not known yet is None.
 
     Attributes:

@@ -54,7 +54,7 @@ class Segment:
         self.damaged = False
 
 
-class Place(msgspec.Struct, frozen=True):
+class Place(msgspec.Struct, frozen=True, gc=False):
     """Where a payload lies."""
 
     segment: Segment

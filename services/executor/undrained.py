@@ -210,6 +210,7 @@ class Undrained:
         """
         for one in taken:
             record = one.record
+            record.passed_over = False
             if one.change == record.change and (record.has_ended or record.withdrawn):
                 self.forget(record)
                 if record.waiters:

@@ -218,6 +218,20 @@ async def test_a_call_that_lasts_is_in_the_history_while_it_runs(executor: Execu
     assert history.rows[waiting.id] == running(waiting)
 
 
+async def test_a_call_that_waited_long_and_ran_briefly_costs_the_history_two_rows(executor: Executor, history: FakeHistory) -> None:
+    run = pending()
+    executor.recorder.begin(run)
+    await executor.drain()
+
+    executor.recorder.start(running(run), ROOM)
+    await executor.step()
+    executor.recorder.end(completed(run))
+    await executor.drain()
+
+    assert history.batches == [1, 1]
+    assert history.rows[run.id].status is Status.COMPLETED
+
+
 async def test_who_waits_for_the_history_finds_calls_in_it_that_have_just_begun(
     executor: Executor, history: FakeHistory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
