@@ -7,7 +7,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from libs.common.errors import InvalidArgument
-from libs.common.times import EPOCH
+from libs.common.times import micros_of
 
 
 def given(message: Message, field: str) -> Any:
@@ -46,7 +46,12 @@ def moment_given(message: Message, field: str) -> datetime | None:
 
 def timestamp(moment: datetime | None) -> Timestamp | None:
     """A time as it travels. Several times as fast as `FromDatetime`: an execution has three."""
-    if moment is None:
+    return None if moment is None else timestamp_of(micros_of(moment))
+
+
+def timestamp_of(micros: int | None) -> Timestamp | None:
+    """A time in microseconds as it travels."""
+    if micros is None:
         return None
-    passed = moment - EPOCH
-    return Timestamp(seconds=passed.days * 86_400 + passed.seconds, nanos=passed.microseconds * 1000)
+    seconds, rest = divmod(micros, 1_000_000)
+    return Timestamp(seconds=seconds, nanos=rest * 1000)

@@ -17,7 +17,7 @@ from services.executor.repository import ExecutionRepository, Written
 from services.executor.undrained import Record, Taken, Undrained
 
 # How long the first of a batch waits for others, unless somebody waits for it.
-GATHER_SECONDS: Final = 0.02
+GATHER_SECONDS: Final = 0.05
 BATCH_RUNS: Final = 500
 BATCH_BYTES: Final = 4 << 20
 
@@ -43,15 +43,16 @@ class Drainer:
                     await self._undrained.hurry.wait()
         taken = self._undrained.take(BATCH_RUNS, BATCH_BYTES)
         try:
-            news = await self._write(taken)
+            known = await self._write(taken)
         except BaseException:
             self._undrained.give_back(taken)
             raise
-        self._undrained.settle(taken, news)
+        self._undrained.settle(taken, known)
         self._compact()
         self._journals.close_empty()
 
     async def _write(self, taken: Sequence[Taken]) -> Set[UUID]:
+        """Returns the ids of which the history knew as much, or more."""
         refused = [(one.record.executor_id, one.record.id) for one in taken if one.record.withdrawn]
         runs = [run for one in taken if not one.record.withdrawn and (run := self._written(one.record))]
         if refused:
@@ -64,6 +65,7 @@ class Drainer:
             return record.executor_id, record.run
         except (JournalFailed, Unreadable) as error:
             logger().error("run_unreadable", execution=str(record.id), error=str(error))
+            record.tell(_not_recorded(f"the record of execution {record.id} cannot be read any more"))
             return None
 
     async def _write_runs(self, runs: Sequence[Written]) -> Set[UUID]:
@@ -80,9 +82,9 @@ class Drainer:
     def _set_aside(self, written: Written, error: Exception) -> None:
         _, run = written
         record = self._undrained.record(run.id)
-        record.tell(Unavailable(f"the history refuses the record of execution {run.id}", reason="NOT_RECORDED"))
+        record.tell(_not_recorded(f"the history refuses the record of execution {run.id}"))
         try:
-            payloads = [entries.begun(run)] + ([entries.ended(run)] if run.completed_at else [])
+            payloads = [entries.begun(run)] + ([entries.ended(run)] if run.completed_at is not None else [])
             kept = str(self._journals.keep_aside(run.id, payloads))
         except OSError as failure:
             self._undrained.leave(record)
@@ -101,3 +103,7 @@ class Drainer:
                     old, record.places = record.places, [again]
                     for place in old:
                         record.journal.release(place)
+
+
+def _not_recorded(message: str) -> Unavailable:
+    return Unavailable(message, reason="NOT_RECORDED")

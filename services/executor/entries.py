@@ -3,7 +3,6 @@
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from enum import IntEnum
 from typing import Any, Final
 from uuid import UUID
@@ -11,7 +10,6 @@ from uuid import UUID
 import orjson
 from msgspec.structs import replace
 
-from libs.common.times import micros_of, moment_of
 from services.executor.execution import Execution, Status
 from services.executor.sandbox.outcome import ErrorType, Frame, GuestError, Level, LogLine
 
@@ -57,29 +55,29 @@ class Entry:
         return replace(known, **self.changes) if known is not None else None
 
 
-def begun(execution: Execution) -> Sequence[bytes]:
-    """The beginning of a run, in parts."""
+def begun(execution: Execution) -> bytes:
+    """The beginning of a run."""
     head = (
-        execution.function_id.hex,
+        execution.function_id,
         execution.function_name,
         execution.function_version,
         execution.request_id,
-        _micros(execution.created_at),
+        execution.created_at,
         execution.cold_start,
         execution.queue_us,
-        _micros(execution.started_at),
+        execution.started_at,
         execution.created_by,
     )
     return _payload(Kind.BEGUN, execution.id, head, execution.input)
 
 
-def started(execution: Execution) -> Sequence[bytes]:
+def started(execution: Execution) -> bytes:
     """That a run which waited begins."""
-    return _payload(Kind.STARTED, execution.id, (execution.queue_us, _micros(execution.started_at)))
+    return _payload(Kind.STARTED, execution.id, (execution.queue_us, execution.started_at))
 
 
-def ended(execution: Execution) -> Sequence[bytes]:
-    """How a run ended, in parts."""
+def ended(execution: Execution) -> bytes:
+    """How a run ended."""
     head = (
         execution.status,
         execution.error,
@@ -88,12 +86,12 @@ def ended(execution: Execution) -> Sequence[bytes]:
         execution.duration_us,
         execution.cold_start,
         execution.memory_peak_bytes,
-        _micros(execution.completed_at),
+        execution.completed_at,
     )
     return _payload(Kind.ENDED, execution.id, head, execution.output or b"")
 
 
-def withdrawn(identity: UUID) -> Sequence[bytes]:
+def withdrawn(identity: UUID) -> bytes:
     """That a call was refused."""
     return _payload(Kind.WITHDRAWN, identity, ())
 
@@ -112,9 +110,9 @@ def read(payload: bytes) -> Entry:
         raise Unreadable(str(error)) from error
 
 
-def _payload(kind: Kind, identity: UUID, head: Sequence[object], body: bytes = b"") -> Sequence[bytes]:
+def _payload(kind: Kind, identity: UUID, head: Sequence[object], body: bytes = b"") -> bytes:
     text = orjson.dumps(head)
-    return _HEAD.pack(kind, identity.bytes, len(text)) + text, body
+    return _HEAD.pack(kind, identity.bytes, len(text)) + text + body
 
 
 def _entry(kind: Kind, identity: UUID, head: Sequence[Any], body: bytes) -> Entry:
@@ -123,7 +121,7 @@ def _entry(kind: Kind, identity: UUID, head: Sequence[Any], body: bytes) -> Entr
     changes: dict[str, Any] = {}
     if kind is Kind.STARTED:
         queue_us, started_at = head
-        changes = {"status": Status.RUNNING, "queue_us": queue_us, "started_at": _moment(started_at)}
+        changes = {"status": Status.RUNNING, "queue_us": queue_us, "started_at": started_at}
     elif kind is Kind.ENDED:
         changes = _end(head, body)
     return Entry(kind, identity, None, changes)
@@ -132,8 +130,7 @@ def _entry(kind: Kind, identity: UUID, head: Sequence[Any], body: bytes) -> Entr
 def _beginning(identity: UUID, head: Sequence[Any], body: bytes) -> Execution:
     # Entries that are older than users end before the one who called.
     function_id, name, version, request_id, created_at, cold_start, queue_us, started_at, created_by = [*head, ""][:9]
-    created = _moment(created_at)
-    if created is None:
+    if not isinstance(created_at, int):
         raise ValueError("a run has no time of its making")
     return Execution(
         id=identity,
@@ -141,12 +138,12 @@ def _beginning(identity: UUID, head: Sequence[Any], body: bytes) -> Execution:
         function_name=name,
         function_version=version,
         request_id=request_id,
-        created_at=created,
+        created_at=created_at,
         input=body,
         cold_start=cold_start,
         queue_us=queue_us,
         status=Status.PENDING if started_at is None else Status.RUNNING,
-        started_at=_moment(started_at),
+        started_at=started_at,
         created_by=created_by,
     )
 
@@ -162,13 +159,5 @@ def _end(head: Sequence[Any], body: bytes) -> dict[str, Any]:
         "duration_us": duration_us,
         "cold_start": cold_start,
         "memory_peak_bytes": memory_peak_bytes,
-        "completed_at": _moment(completed_at),
+        "completed_at": completed_at,
     }
-
-
-def _micros(moment: datetime | None) -> int | None:
-    return None if moment is None else micros_of(moment)
-
-
-def _moment(micros: int | None) -> datetime | None:
-    return None if micros is None else moment_of(micros)

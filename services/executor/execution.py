@@ -1,6 +1,5 @@
 """The record of one run, as the executor holds it."""
 
-from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
@@ -25,8 +24,8 @@ class Durability(StrEnum):
     COMMIT = "COMMIT"
 
 
-class Execution(msgspec.Struct, frozen=True, kw_only=True):
-    """One run. Times are UTC; what is not known yet is None.
+class Execution(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One run. Times are microseconds since 1970; what is not known yet is None.
 
     Attributes:
         input: JSON text, exactly as given.
@@ -41,17 +40,17 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     function_name: str
     function_version: int
     request_id: str
-    created_at: datetime
+    created_at: int
     input: bytes
     created_by: str = ""
     status: Status = Status.PENDING
     queue_us: int = 0
     cold_start: bool = False
-    started_at: datetime | None = None
+    started_at: int | None = None
     output: bytes | None = None
     error: GuestError | None = None
     logs: tuple[LogLine, ...] = ()
     logs_truncated: bool = False
     duration_us: int | None = None
     memory_peak_bytes: int | None = None
-    completed_at: datetime | None = None
+    completed_at: int | None = None

@@ -4,7 +4,6 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
@@ -17,6 +16,7 @@ from libs.common.access.principal import Principal
 from libs.common.errors import FailedPrecondition, InvalidArgument, KilnError, NotFound, ResourceExhausted, Unavailable
 from libs.common.ids import milliseconds_of, parse_uuid, uuid7
 from libs.common.pages import Listing, Page
+from libs.common.times import now_micros
 from services.executor.catalog import Catalog, CatalogFunction, Runnable
 from services.executor.clients import RegistryClient
 from services.executor.concurrency import Concurrency
@@ -225,7 +225,7 @@ class Executions:
             function_name=function.name,
             function_version=runnable.version,
             request_id=request.request_id,
-            created_at=datetime.fromtimestamp(milliseconds_of(request.id) / 1000, UTC),
+            created_at=milliseconds_of(request.id) * 1000,
             input=request.input,
             cold_start=cold,
             created_by=self._caller().id,
@@ -245,7 +245,7 @@ class Executions:
             async with self._sandbox.reserve() as slot:
                 self._refuse_deleted(execution)
                 queue_us = round((time.monotonic() - accepted_at) * 1e6)
-                execution = structs.replace(execution, status=Status.RUNNING, queue_us=queue_us, started_at=_now())
+                execution = structs.replace(execution, status=Status.RUNNING, queue_us=queue_us, started_at=now_micros())
                 (self._recorder.start if begun else self._recorder.begin)(execution, room)
                 begun = True
                 return _ended(execution, await self._outcome(slot, call, runnable))
@@ -322,7 +322,7 @@ def _ended(execution: Execution, outcome: Outcome) -> Execution:
         duration_us=outcome.duration_us,
         memory_peak_bytes=outcome.memory_peak_bytes,
         cold_start=execution.cold_start or outcome.cold_start,
-        completed_at=_now(),
+        completed_at=now_micros(),
     )
 
 
@@ -336,7 +336,3 @@ def _refusal(error: Exception) -> KilnError:
     if isinstance(error, Exhausted):
         return ResourceExhausted("too many calls wait for a worker; try again soon", reason=TOO_MANY_CALLS, retry_after=1)
     return Unavailable("no worker can be started now; try again", reason="SANDBOX_AWAY", retry_after=1)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

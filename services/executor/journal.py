@@ -10,11 +10,12 @@ counts, and what comes after is not searched for frames, since an input may hold
 import os
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 from uuid import UUID
+
+import msgspec
 
 from libs.common.logs import logger
 
@@ -53,8 +54,7 @@ class Segment:
         self.damaged = False
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True, gc=False):
     """Where a payload lies."""
 
     segment: Segment
@@ -81,19 +81,18 @@ class Journal:
         self._made = 0
         self.size = 0
 
-    def append(self, parts: Sequence[bytes]) -> Place:
-        """Adds a payload, given in parts, by one write.
+    def append(self, payload: bytes) -> Place:
+        """Adds a payload by one write.
 
         Raises:
             JournalFailed: the disk is full, or cannot be written; the journal is as before.
         """
-        framed = frame(parts)
-        length = sum(map(len, parts))
         try:
             segment = self._writable()
-            self._write(segment, framed, FRAME_BYTES + length)
+            self._write(segment, frame(payload))
         except OSError as error:
             raise JournalFailed(f"{self._folder}: {error.strerror or error}") from error
+        length = len(payload)
         place = Place(segment, segment.size - length, length)
         self.hold(place)
         return place
@@ -185,25 +184,25 @@ class Journal:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
         segment = self._last = Segment(path, 0, descriptor)
         self._segments.append(segment)
-        self._write(segment, [SEGMENT_HEAD], len(SEGMENT_HEAD))
+        self._write(segment, SEGMENT_HEAD)
         return segment
 
-    def _write(self, segment: Segment, parts: Sequence[bytes], length: int) -> None:
+    def _write(self, segment: Segment, data: bytes) -> None:
         """Writes all or nothing.
 
         Raises:
             OSError: nothing was written.
         """
         try:
-            written = os.writev(segment.descriptor, parts)
-            if written != length:
+            written = os.write(segment.descriptor, data)
+            if written != len(data):
                 # What a disk has left is filled before it is told to be full.
-                raise OSError(f"only {written} of {length} bytes could be written; the disk is full")
+                raise OSError(f"only {written} of {len(data)} bytes could be written; the disk is full")
         except OSError:
             self._cut(segment)
             raise
-        segment.size += length
-        self.size += length
+        segment.size += written
+        self.size += written
 
     def _cut(self, segment: Segment) -> None:
         try:
@@ -264,13 +263,10 @@ class Journal:
             )
 
 
-def frame(parts: Sequence[bytes]) -> list[bytes]:
-    """A frame around a payload, both in parts."""
-    length, check = 0, 0
-    for part in parts:
-        length += len(part)
-        check = zlib.crc32(part, check)
-    return [_FRAME.pack(length, check, _head_check(length, check)), *parts]
+def frame(payload: bytes) -> bytes:
+    """A frame around a payload."""
+    length, check = len(payload), zlib.crc32(payload)
+    return _FRAME.pack(length, check, _head_check(length, check)) + payload
 
 
 class _Torn(Exception):

@@ -30,7 +30,10 @@ class Journals:
     @property
     def size(self) -> int:
         """Bytes on the disk."""
-        return self.own.size + sum(journal.size for journal in self.inherited)
+        size = self.own.size
+        for journal in self.inherited:
+            size += journal.size
+        return size
 
     def close_empty(self) -> None:
         """Lets go of inherited journals in which nothing is needed."""
@@ -43,7 +46,7 @@ class Journals:
         for journal in (self.own, *self.inherited):
             journal.close()
 
-    def keep_aside(self, identity: UUID, payloads: Iterable[Sequence[bytes]]) -> Path:
+    def keep_aside(self, identity: UUID, payloads: Iterable[bytes]) -> Path:
         """Writes payloads to a segment of their own, for people to look at; put into a folder below this one, it is replayed.
 
         Raises:
@@ -55,7 +58,7 @@ class Journals:
         with open(path, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
             file.write(SEGMENT_HEAD)
             for payload in payloads:
-                file.writelines(frame(payload))
+                file.write(frame(payload))
         return path
 
 

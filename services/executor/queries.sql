@@ -1,22 +1,26 @@
--- write_executions --  where runs stand, many at once; an end wins over a beginning whichever comes first, and over no end but a swept one
-INSERT INTO executor.executions
-    (id, executor_id, function_id, function_name, function_version, input, request_id, created_at, queue_us, started_at, status, output,
-     error_type, error, logs, logs_truncated, duration_us, cold_start, memory_peak_bytes, completed_at, created_by)
-SELECT run.*
-FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::integer[], $6::bytea[], $7::text[], $8::timestamptz[], $9::integer[],
-            $10::timestamptz[], $11::text[], $12::bytea[], $13::text[], $14::bytea[], $15::bytea[], $16::boolean[], $17::integer[],
-            $18::boolean[], $19::integer[], $20::timestamptz[], $21::text[])
-    AS run(id, executor_id, function_id, function_name, function_version, input, request_id, created_at, queue_us, started_at, status,
-           output, error_type, error, logs, logs_truncated, duration_us, cold_start, memory_peak_bytes, completed_at, created_by)
-WHERE NOT EXISTS (SELECT FROM executor.deleted_functions deleted WHERE deleted.function_id = run.function_id)
-ON CONFLICT (id) DO UPDATE
-SET status = excluded.status, output = excluded.output, error_type = excluded.error_type, error = excluded.error, logs = excluded.logs,
-    logs_truncated = excluded.logs_truncated, duration_us = excluded.duration_us, cold_start = excluded.cold_start,
-    memory_peak_bytes = excluded.memory_peak_bytes, completed_at = excluded.completed_at, queue_us = excluded.queue_us,
-    started_at = excluded.started_at, swept = false
-WHERE (excluded.completed_at IS NOT NULL AND (executions.completed_at IS NULL OR executions.swept))
-   OR (executions.status = 'PENDING' AND excluded.status = 'RUNNING' AND executions.executor_id = excluded.executor_id)
-RETURNING id;
+-- write_executions --  where many runs stand; an end wins over a beginning, and over no end but a swept one; returns those for whom that is no news
+WITH written AS (
+    INSERT INTO executor.executions
+        (id, executor_id, function_id, function_name, function_version, input, request_id, created_at, queue_us, started_at, status, output,
+         error_type, error, logs, logs_truncated, duration_us, cold_start, memory_peak_bytes, completed_at, created_by)
+    SELECT run.id, run.executor_id, run.function_id, run.function_name, run.function_version, run.input, run.request_id,
+           executor.moment_of(run.created_at), run.queue_us, executor.moment_of(run.started_at), run.status, run.output,
+           run.error_type, run.error, run.logs, run.logs_truncated, run.duration_us, run.cold_start, run.memory_peak_bytes,
+           executor.moment_of(run.completed_at), run.created_by
+    FROM unnest($1::executor.run[]) AS run
+    WHERE NOT EXISTS (SELECT FROM executor.deleted_functions deleted WHERE deleted.function_id = run.function_id)
+    ON CONFLICT (id) DO UPDATE
+    SET status = excluded.status, output = excluded.output, error_type = excluded.error_type, error = excluded.error, logs = excluded.logs,
+        logs_truncated = excluded.logs_truncated, duration_us = excluded.duration_us, cold_start = excluded.cold_start,
+        memory_peak_bytes = excluded.memory_peak_bytes, completed_at = excluded.completed_at, queue_us = excluded.queue_us,
+        started_at = excluded.started_at, swept = false
+    WHERE (excluded.completed_at IS NOT NULL AND (executions.completed_at IS NULL OR executions.swept))
+       OR (executions.status = 'PENDING' AND excluded.status = 'RUNNING' AND executions.executor_id = excluded.executor_id)
+    RETURNING id
+)
+SELECT run.id
+FROM unnest($1::executor.run[]) AS run
+WHERE (SELECT count(*) FROM written) < cardinality($1) AND run.id NOT IN (SELECT written.id FROM written);
 
 -- withdraw_executions --  calls were refused after all; nothing has run
 DELETE FROM executor.executions

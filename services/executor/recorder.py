@@ -2,9 +2,8 @@
 
 import asyncio
 import errno
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -15,6 +14,7 @@ from libs.common.errors import AlreadyExists, KilnError, ResourceExhausted, Unav
 from libs.common.logs import logger
 from libs.common.server import forever
 from libs.common.settings import InvalidSettings
+from libs.common.times import now_micros
 from services.executor import entries
 from services.executor.drainer import Drainer
 from services.executor.entries import Kind, Unreadable
@@ -82,12 +82,12 @@ class Recorder:
         if run.id in self._taken or self._undrained.get(run.id):
             raise _exists(run.id)
         self._demand(len(run.input) + RECORD_BYTES + room)
-        record = Record(run.id, self._journals.own.executor_id, self._journals.own)
+        own = self._journals.own
+        record = Record(run.id, own.executor_id, own)
         self._append(record, entries.begun(run))
         self._reserve(record, room)
         self._taken.add(run.id)
         self._undrained.know(record, run)
-        self._undrained.enqueue(record)
 
     def start(self, run: Execution, room: int) -> None:
         """Records that a call which waited runs, with so many bytes kept free for its end.
@@ -100,14 +100,12 @@ class Recorder:
         self._append(record, entries.started(run))
         self._reserve(record, room)
         self._undrained.know(record, run)
-        self._undrained.enqueue(record)
 
     def end(self, run: Execution) -> bool:
         """Records how a run ended. False when only `committed` can tell whether that succeeds."""
         record = self._undrained.record(run.id)
         self._reserve(record, 0)
         self._undrained.know(record, run)
-        self._undrained.enqueue(record)
         try:
             self._append(record, entries.ended(run))
         except KilnError:
@@ -167,7 +165,7 @@ class Recorder:
 
     async def replay(self) -> None:
         """Takes up what dead executors left: what ended goes into the history, and what did not has failed."""
-        now = datetime.now(UTC)
+        now = now_micros()
         for journal in self._journals.inherited:
             read = lost = 0
             for place, payload in journal.replay():
@@ -210,9 +208,9 @@ class Recorder:
         known = entry.laid_over(record.run if entry.beginning is None else None)
         if entry.kind is Kind.WITHDRAWN:
             record.withdrawn = True
+            self._undrained.enqueue(record)
         elif known is not None:
             self._undrained.know(record, known)
-        self._undrained.enqueue(record)
         if record.has_ended:
             self._undrained.spare(record)
         return True
@@ -229,7 +227,7 @@ class Recorder:
         record.reserved = room
 
     @staticmethod
-    def _append(record: Record, payload: Sequence[bytes]) -> None:
+    def _append(record: Record, payload: bytes) -> None:
         try:
             record.places.append(record.journal.append(payload))
         except JournalFailed as error:

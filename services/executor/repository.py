@@ -12,6 +12,7 @@ import orjson
 from libs.common.ids import milliseconds_of
 from libs.common.postgres import Database, MissingPartition, Row
 from libs.common.queries import Queries
+from libs.common.times import micros_of
 from services.executor.execution import Execution, Status
 from services.executor.sandbox.outcome import ErrorType, Frame, GuestError, Level, LogLine
 
@@ -23,6 +24,7 @@ FIRST_MOMENT: Final = datetime(1970, 1, 2, tzinfo=UTC)
 LAST_MOMENT: Final = datetime(9999, 1, 1, tzinfo=UTC)
 
 
+_NO_LOGS: Final = b"[]"
 # The executor that ran it, and a run.
 Written = tuple[UUID, Execution]
 
@@ -46,7 +48,7 @@ class ExecutionRepository:
         self._executor_id = executor_id
 
     async def write(self, runs: Sequence[Written]) -> Set[UUID]:
-        """Records where runs stand, each of them once. Returns the ids of those for which that is news.
+        """Records where runs stand, each of them once. Returns the ids of those for which that is no news.
 
         It is none for a run that has ended already except by a sweep, nor for the beginning of one that is there, nor for one of a deleted
         function.
@@ -54,13 +56,13 @@ class ExecutionRepository:
         Raises:
             Refused: PostgreSQL will never take one of them; none is recorded.
         """
-        columns = list(zip(*(_row(executor_id, run) for executor_id, run in runs), strict=True))
+        rows = [_row(executor_id, run) for executor_id, run in runs]
         try:
-            rows = await self._database.fetch(QUERIES.write_executions, *columns)
+            known = await self._database.fetch(QUERIES.write_executions, rows)
         except MissingPartition:
             await self._database.fetch(QUERIES.create_partitions_of, [milliseconds_of(run.id) for _, run in runs])
-            rows = await self._database.fetch(QUERIES.write_executions, *columns)
-        return {row["id"] for row in rows}
+            known = await self._database.fetch(QUERIES.write_executions, rows)
+        return {row["id"] for row in known}
 
     async def withdraw(self, calls: Sequence[tuple[UUID, UUID]]) -> None:
         """Removes calls that waited and were refused, each given by the executor's id and its own."""
@@ -123,6 +125,7 @@ def _within_ids(moment: datetime | None) -> datetime | None:
 
 
 def _row(executor_id: UUID, run: Execution) -> tuple[object, ...]:
+    """An `executor.run`."""
     return (
         run.id,
         executor_id,
@@ -138,7 +141,7 @@ def _row(executor_id: UUID, run: Execution) -> tuple[object, ...]:
         run.output,
         run.error.type if run.error else None,
         _error_text(run.error) if run.error else None,
-        orjson.dumps(run.logs),
+        orjson.dumps(run.logs) if run.logs else _NO_LOGS,
         run.logs_truncated,
         run.duration_us,
         run.cold_start,
@@ -159,4 +162,7 @@ def _execution(row: Row) -> Execution:
         told = orjson.loads(error)
         values["error"] = GuestError(ErrorType(kind), told["message"], tuple(Frame(**frame) for frame in told["stack"]))
     values["logs"] = tuple(LogLine(Level(line["level"]), line["message"]) for line in orjson.loads(values["logs"]))
+    for name in ("created_at", "started_at", "completed_at"):
+        moment = values[name]
+        values[name] = None if moment is None else micros_of(moment)
     return Execution(**{**values, "status": Status(values["status"])})

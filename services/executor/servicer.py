@@ -10,7 +10,7 @@ from kiln.executor.v1 import executor_pb2_grpc
 from libs.common import request as current
 from libs.common.errors import FailedPrecondition, InvalidArgument
 from libs.common.ids import parse_uuid, uuid7
-from libs.common.messages import moment_given, timestamp
+from libs.common.messages import moment_given, timestamp_of
 from libs.common.pages import page_of
 from services.executor.execution import Durability, Execution
 from services.executor.executions import Executions, Request
@@ -127,9 +127,9 @@ def _without_payloads(execution: Execution) -> pb.Execution:
         cold_start=execution.cold_start,
         memory_peak_bytes=execution.memory_peak_bytes,
         request_id=execution.request_id,
-        created_at=timestamp(execution.created_at),
-        started_at=timestamp(execution.started_at),
-        completed_at=timestamp(execution.completed_at),
+        created_at=timestamp_of(execution.created_at),
+        started_at=timestamp_of(execution.started_at),
+        completed_at=timestamp_of(execution.completed_at),
         created_by=execution.created_by,
     )
     for line in execution.logs:

@@ -1,11 +1,12 @@
 """The runs that the history does not have yet, in memory: what is known of each, and in which order they go there."""
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
+
+import msgspec
 
 from libs.common.errors import KilnError
 from services.executor import entries
@@ -18,39 +19,38 @@ AT_HAND_BYTES: Final = 64 << 20
 RECORD_BYTES: Final = 1024
 
 
-class Record:
+class Record(msgspec.Struct, eq=False):
     """One run.
 
     Attributes:
         executor_id: Who ran it.
         journal: Where its entries lie.
         places: Those entries, in their order.
-        has_ended: Whether `run` tells how it ended.
+        at_hand: How much memory it takes, about; nothing when it is in the journal alone.
+        has_ended: Whether it is known how it ended.
         withdrawn: Whether it was refused after all.
         written: Whether the history may have a row of it.
+        passed_over: Whether its end was given time to come before its beginning goes into the history.
         reserved: Bytes that are kept free for its end.
+        change: The number of the latest change.
+        oldest: That of the oldest which the history does not have.
+        waiters: Those who wait for the history to have its end.
     """
 
-    __slots__ = (
-        "_run", "_waiters", "at_hand", "change", "executor_id", "has_ended", "id", "journal", "oldest", "places", "reserved", "withdrawn",
-        "written",
-    )  # fmt: skip
-
-    def __init__(self, identity: UUID, executor_id: UUID, journal: Journal) -> None:
-        self.id = identity
-        self.executor_id = executor_id
-        self.journal = journal
-        self.places: list[Place] = []
-        self.has_ended = False
-        self.withdrawn = False
-        self.written = False
-        self.reserved = 0
-        # The number of the latest change, and of the oldest that the history does not have.
-        self.change = 0
-        self.oldest = 0
-        self.at_hand = 0
-        self._run: Execution | None = None
-        self._waiters: list[asyncio.Future[bool]] = []
+    id: UUID
+    executor_id: UUID
+    journal: Journal
+    places: list[Place] = []
+    at_hand: int = 0
+    has_ended: bool = False
+    withdrawn: bool = False
+    written: bool = False
+    passed_over: bool = False
+    reserved: int = 0
+    change: int = 0
+    oldest: int = 0
+    _run: Execution | None = None
+    waiters: list[asyncio.Future[bool]] = []
 
     @property
     def run(self) -> Execution:
@@ -67,10 +67,11 @@ class Record:
             raise JournalFailed(f"nothing in the journal tells how {self.id} began")
         return run
 
-    @run.setter
-    def run(self, run: Execution) -> None:
+    def know(self, run: Execution) -> None:
+        """Takes what is known of it now."""
         self._run = run
-        self.at_hand = RECORD_BYTES + len(run.input) + len(run.output or b"")
+        self.at_hand = RECORD_BYTES + len(run.input) + (len(run.output) if run.output else 0)
+        self.has_ended = run.completed_at is not None
 
     def leave_to_journal(self) -> None:
         """Keeps it on the disk alone."""
@@ -80,23 +81,22 @@ class Record:
     def waiter(self) -> "asyncio.Future[bool]":
         """Done once the history has its end; tells whether that was news to it."""
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._waiters.append(future)
+        self.waiters.append(future)
         return future
 
     def tell(self, result: bool | KilnError) -> None:
         """Ends the wait of those who wait for the history."""
-        for waiter in self._waiters:
+        for waiter in self.waiters:
             if waiter.done():
                 continue
             if isinstance(result, KilnError):
                 waiter.set_exception(result)
             else:
                 waiter.set_result(result)
-        self._waiters.clear()
+        self.waiters.clear()
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(msgspec.Struct, frozen=True):
     """A run on its way into the history, as it was when it was taken."""
 
     record: Record
@@ -113,8 +113,9 @@ class Undrained:
     """
 
     def __init__(self) -> None:
-        self._records: dict[UUID, Record] = {}
-        self._line: OrderedDict[UUID, Record] = OrderedDict()
+        # By number, since an id's own hash is computed in Python.
+        self._records: dict[int, Record] = {}
+        self._line: dict[Record, None] = {}
         self._taken: Sequence[Taken] = ()
         self._change = 0
         self._at_hand = 0
@@ -132,24 +133,23 @@ class Undrained:
 
     def get(self, identity: UUID) -> Record | None:
         """That of a run, if the history does not have all of it."""
-        return self._records.get(identity)
+        return self._records.get(identity.int)
 
     def record(self, identity: UUID) -> Record:
         """That of a run which is here."""
-        return self._records[identity]
+        return self._records[identity.int]
 
     def unfinished(self) -> Iterable[Record]:
         """Runs that have not ended."""
         return [one for one in self._records.values() if not one.has_ended and not one.withdrawn]
 
     def know(self, record: Record, run: Execution) -> None:
-        """Takes what is known of a run. It does not go into the history for that."""
-        self._records[record.id] = record
-        self._at_hand -= record.at_hand
-        record.run = run
-        if run.completed_at is not None:
-            record.has_ended = True
-        self._at_hand += record.at_hand
+        """Takes what is known of a run now, which the history must hear of."""
+        self._records[record.id.int] = record
+        before = record.at_hand
+        record.know(run)
+        self._at_hand += record.at_hand - before
+        self.enqueue(record)
 
     def spare(self, record: Record) -> None:
         """Keeps an ended run whose end is in the journal out of memory, when there is much in it."""
@@ -158,43 +158,63 @@ class Undrained:
             record.leave_to_journal()
 
     def enqueue(self, record: Record) -> None:
-        """The history must hear of what is known of a run now."""
+        """The history must hear of a change to a run."""
         self._change += 1
         record.change = self._change
-        if record.id not in self._line:
+        if record not in self._line:
             record.oldest = self._change
-            self._line[record.id] = record
-            self.waiting.set()
+            if not self._line:
+                self.waiting.set()
+            self._line[record] = None
 
     def take(self, most: int, most_bytes: int) -> Sequence[Taken]:
-        """Runs whose turn it is, as many as fit, but one at least where there is one. They must be given back."""
+        """Runs whose turn it is, as many as fit; the first fits always. They must be given back.
+
+        What has only begun is passed over once, unless somebody waits: most runs end before they are looked at again, and cost the history
+        one row then rather than a row and its change.
+        """
         taken: list[Taken] = []
         size = 0
-        while self._line and len(taken) < most and size < most_bytes:
-            _, record = self._line.popitem(last=False)
-            size += record.at_hand or sum(place.length for place in record.places)
-            taken.append(Taken(record, record.change, record.oldest))
-        self.hurry.clear()
+        hurried = self.hurry.is_set()
+        for record in self._line:
+            if len(taken) >= most or size >= most_bytes:
+                break
+            if record.has_ended or record.withdrawn or record.passed_over or hurried:
+                size += record.at_hand or sum(place.length for place in record.places)
+                taken.append(Taken(record, record.change, record.oldest))
+            else:
+                record.passed_over = True
+        for one in taken:
+            del self._line[one.record]
         if not self._line:
             self.waiting.clear()
+            self.hurry.clear()
         self._taken = taken
         return taken
 
     def give_back(self, taken: Sequence[Taken]) -> None:
         """The history has not heard of them; their turn is next."""
-        for one in reversed(taken):
+        for one in taken:
             one.record.oldest = one.oldest
-            self._line[one.record.id] = one.record
-            self._line.move_to_end(one.record.id, last=False)
+        self._line = dict.fromkeys(one.record for one in taken) | self._line
+        if self._line:
             self.waiting.set()
         self._taken = ()
 
-    def settle(self, taken: Sequence[Taken], news: Collection[UUID]) -> None:
-        """The history has heard of them. What ended is forgotten."""
+    def settle(self, taken: Sequence[Taken], known: Collection[UUID]) -> None:
+        """The history has heard of them. What ended is forgotten.
+
+        Args:
+            taken: What was taken.
+            known: Of which the history knew as much, or more.
+        """
         for one in taken:
-            if one.change == one.record.change and (one.record.has_ended or one.record.withdrawn):
-                self.forget(one.record)
-                one.record.tell(one.record.id in news)
+            record = one.record
+            record.passed_over = False
+            if one.change == record.change and (record.has_ended or record.withdrawn):
+                self.forget(record)
+                if record.waiters:
+                    record.tell(record.id not in known)
         self._taken = ()
         self._tell()
 
@@ -205,8 +225,8 @@ class Undrained:
 
     def forget(self, record: Record) -> None:
         """Nothing of a run is needed any more."""
-        self._line.pop(record.id, None)
-        self._records.pop(record.id, None)
+        self._line.pop(record, None)
+        self._records.pop(record.id.int, None)
         self._at_hand -= record.at_hand
         for place in record.places:
             record.journal.release(place)
@@ -223,7 +243,7 @@ class Undrained:
 
     def _tell(self) -> None:
         """Those in line stand in the order of their oldest change."""
-        first = next(iter(self._line.values())).oldest if self._line else self._change + 1
+        first = next(iter(self._line)).oldest if self._line else self._change + 1
         while self._waiters and self._waiters[0][0] < first:
             _, future = self._waiters.popleft()
             if not future.done():

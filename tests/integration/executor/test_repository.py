@@ -16,6 +16,7 @@ import services.executor
 from libs.common.ids import milliseconds_of, uuid7
 from libs.common.migrate import migrate
 from libs.common.postgres import Database, Refused, open_database
+from libs.common.times import micros_of, moment_of
 from services.executor.execution import Execution, Status
 from services.executor.repository import PARTITIONS_AHEAD_DAYS, QUERIES, SWEPT, ExecutionRepository, Filter
 from services.executor.sandbox import ErrorType, Frame, GuestError, Level, LogLine
@@ -59,19 +60,18 @@ def id_at(moment: datetime, number: int = 0) -> UUID:
 
 def pending(function_id: UUID | None = None, *, identity: UUID | None = None, version: int = 1, text: bytes = b"{}") -> Execution:
     identity = identity or uuid7()
-    created_at = datetime.fromtimestamp(milliseconds_of(identity) / 1000, UTC)
     return Execution(
         id=identity,
         function_id=function_id or uuid7(),
         function_name="echo",
         function_version=version,
         request_id="request",
-        created_at=created_at,
+        created_at=milliseconds_of(identity) * 1000,
         input=text,
     )
 
 
-def running(execution: Execution, started_at: datetime | None = None) -> Execution:
+def running(execution: Execution, started_at: int | None = None) -> Execution:
     return replace(execution, status=Status.RUNNING, queue_us=5, started_at=started_at or execution.created_at)
 
 
@@ -85,7 +85,7 @@ def completed(execution: Execution, output: bytes = b"{}") -> Execution:
         duration_us=7,
         cold_start=True,
         memory_peak_bytes=65_536,
-        completed_at=execution.created_at + timedelta(seconds=1),
+        completed_at=execution.created_at + 1_000_001,
     )
 
 
@@ -95,7 +95,7 @@ def failed(execution: Execution, error: GuestError = SWEPT) -> Execution:
 
 async def write(repository: ExecutionRepository, *runs: Execution, by: UUID = ANYBODY) -> Set[UUID]:
     """Writes runs of one executor; the ids of those for which that was news."""
-    return await repository.write([(by, one) for one in runs])
+    return {one.id for one in runs} - await repository.write([(by, one) for one in runs])
 
 
 async def listed(repository: ExecutionRepository, function_id: UUID, wanted: Filter = ALL) -> Sequence[UUID]:
@@ -362,7 +362,7 @@ async def test_finding_a_run_by_its_id_touches_one_partition(empty: Database) ->
     assert "\n".join(row[0] for row in custom).count("Scan") == 1
     scans = [row[0] for row in generic if "Scan" in row[0]]
     assert len([scan for scan in scans if "never executed" not in scan]) == 1
-    assert partition_name(execution.created_at).removeprefix("executor.") in scans[0]
+    assert partition_name(moment_of(execution.created_at)).removeprefix("executor.") in scans[0]
 
 
 # Deleted functions
@@ -541,17 +541,17 @@ async def test_a_list_by_time_is_of_when_runs_began(repository: ExecutionReposit
     runs = []
     for number, delay in enumerate(waited):
         one = pending(function_id, identity=id_at(base + timedelta(seconds=number // 2), number))
-        runs.append(running(one, one.created_at + delay))
+        runs.append(running(one, one.created_at + delay // timedelta(microseconds=1)))
         await write(repository, runs[-1])
     await write(repository, pending(function_id))
 
     edges = {base - timedelta(days=400), base + timedelta(microseconds=300), base + timedelta(hours=1)}
-    for moment in edges | {one.started_at for one in runs if one.started_at}:
+    for moment in edges | {moment_of(one.started_at) for one in runs if one.started_at}:
         after = await listed(repository, function_id, Filter(started_after=moment))
         before = await listed(repository, function_id, Filter(started_before=moment))
 
-        assert after == [one.id for one in reversed(runs) if one.started_at and one.started_at >= moment]
-        assert before == [one.id for one in reversed(runs) if one.started_at and one.started_at < moment]
+        assert after == [one.id for one in reversed(runs) if one.started_at and one.started_at >= micros_of(moment)]
+        assert before == [one.id for one in reversed(runs) if one.started_at and one.started_at < micros_of(moment)]
 
 
 @pytest.mark.parametrize("moment", [datetime(1, 1, 1, tzinfo=UTC), datetime(1969, 12, 31, tzinfo=UTC), datetime(1970, 1, 1, tzinfo=UTC)])

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from uuid import UUID
 
 import asyncpg
@@ -13,6 +12,7 @@ from msgspec import structs
 from libs.common.access.functions import can_access_function
 from libs.common.access.principal import Principal
 from libs.common.errors import NotFound, Unavailable
+from libs.common.times import now_micros
 from services.executor.catalog import CatalogFunction, Runnable
 from services.executor.execution import Execution, Status
 from services.executor.repository import SWEPT, Filter
@@ -58,13 +58,13 @@ class FakeHistory:
         missing = self.away.get("write", 0) > 0
         if any(run.id in self.refused for _, run in runs):
             raise asyncpg.DataError("value out of range")
-        news: set[UUID] = set()
+        known: set[UUID] = set()
         if not missing or self.writes_although_away:
             self.batches.append(len(runs))
-            news = {run.id for executor_id, run in runs if self._take(executor_id, run)}
+            known = {run.id for executor_id, run in runs if not self._take(executor_id, run)}
             await self._tell()
         self._meet("write")
-        return news
+        return known
 
     async def withdraw(self, calls: Sequence[tuple[UUID, UUID]]) -> None:
         self._meet("withdraw")
@@ -91,7 +91,7 @@ class FakeHistory:
         """Ends what has not ended, as another executor does when this one seems dead."""
         for identity, row in self.rows.items():
             if row.completed_at is None:
-                self.rows[identity] = structs.replace(row, status=Status.FAILED, error=SWEPT, completed_at=datetime.now(UTC))
+                self.rows[identity] = structs.replace(row, status=Status.FAILED, error=SWEPT, completed_at=now_micros())
                 self.swept.add(identity)
 
     async def until(self, condition: Callable[[], bool]) -> None:

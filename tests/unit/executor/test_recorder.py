@@ -4,7 +4,6 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import cast
@@ -19,6 +18,7 @@ from msgspec.structs import replace
 from libs.common.errors import AlreadyExists, Unavailable
 from libs.common.ids import uuid7
 from libs.common.settings import InvalidSettings
+from libs.common.times import now_micros
 from services.executor import drainer as drainer_module
 from services.executor import entries, undrained
 from services.executor import journal as journal_module
@@ -32,7 +32,7 @@ from tests.unit.executor.fakes import ECHO, FakeHistory
 
 ROOM = 1 << 20
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-MOMENTS = st.integers(0, 10**15).map(lambda micros: datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros))
+MOMENTS = st.integers(0, 10**18)
 
 
 def pending(text: bytes = b"{}", identity: UUID | None = None) -> Execution:
@@ -42,7 +42,7 @@ def pending(text: bytes = b"{}", identity: UUID | None = None) -> Execution:
         function_name="echo",
         function_version=1,
         request_id="request",
-        created_at=datetime.now(UTC),
+        created_at=now_micros(),
         input=text,
     )
 
@@ -52,7 +52,7 @@ def running(run: Execution) -> Execution:
 
 
 def completed(run: Execution, output: bytes = b"{}") -> Execution:
-    return replace(running(run), status=Status.COMPLETED, output=output, duration_us=7, completed_at=datetime.now(UTC))
+    return replace(running(run), status=Status.COMPLETED, output=output, duration_us=7, completed_at=now_micros())
 
 
 class Executor:
@@ -116,7 +116,7 @@ def executor(following: Callable[[], Executor]) -> Executor:
     number=st.integers(0, 2**31 - 1),
 )
 def test_the_entries_of_a_run_make_it_again(
-    text: bytes, words: str, moment: datetime, waits: bool, failure: GuestError | None, logs: tuple[LogLine, ...], number: int
+    text: bytes, words: str, moment: int, waits: bool, failure: GuestError | None, logs: tuple[LogLine, ...], number: int
 ) -> None:
     begun = replace(pending(text), function_name=words, request_id=words, created_at=moment, cold_start=waits)
     started = replace(running(begun), started_at=moment, queue_us=number)
@@ -137,8 +137,8 @@ def test_the_entries_of_a_run_make_it_again(
     steps = [entries.begun(begun), entries.started(started)] if waits else [entries.begun(started)]
 
     known: Execution | None = None
-    for parts, expected in zip([*steps, entries.ended(ended)], [*([begun] if waits else []), started, ended], strict=True):
-        known = entries.read(b"".join(parts)).laid_over(known)
+    for payload, expected in zip([*steps, entries.ended(ended)], [*([begun] if waits else []), started, ended], strict=True):
+        known = entries.read(payload).laid_over(known)
         assert known == expected
 
 
@@ -149,6 +149,26 @@ def test_what_is_no_entry_is_refused_and_nothing_else_happens(payload: bytes) ->
         entries.read(payload)
 
 
+def test_what_older_releases_wrote_is_read() -> None:
+    """Of the first of them, users were not known yet; all spelled the function's id without dashes."""
+    head = b'["00000000000000000000000000000001","echo",1,"request",1795751064957866,true,5,1795751064957900%s]'
+    for more, created_by in ((b"", ""), (b',"somebody"', "somebody")):
+        text = head % more
+        payload = bytes([1]) + bytes(15) + b"\x07" + len(text).to_bytes(4, "little") + text + b"{}"
+
+        run = entries.read(payload).beginning
+
+        assert run == replace(
+            pending(identity=UUID(int=7)),
+            created_at=1795751064957866,
+            created_by=created_by,
+            cold_start=True,
+            queue_us=5,
+            status=Status.RUNNING,
+            started_at=1795751064957900,
+        )
+
+
 def test_the_room_that_is_kept_for_an_end_holds_the_largest_there_is() -> None:
     limits = Limits(max_output_bytes=10_000, max_log_bytes=64 << 10)
     worst = replace(
@@ -157,7 +177,7 @@ def test_the_room_that_is_kept_for_an_end_holds_the_largest_there_is() -> None:
         error=GuestError(ErrorType.ABORT, "\0" * (8 << 10), tuple(Frame("\0" * 200, "\0" * 200, 2**31, 2**31) for _ in range(16))),
     )
 
-    assert sum(map(len, entries.ended(worst))) <= room_for_end(limits)
+    assert len(entries.ended(worst)) <= room_for_end(limits)
 
 
 # Draining
@@ -170,6 +190,81 @@ async def test_a_call_that_began_and_ended_before_the_history_heard_of_it_is_wri
 
     assert history.batches == [100]
     assert history.rows == {run.id: run for run in runs}
+
+
+async def test_a_call_that_ends_before_it_is_looked_at_twice_costs_the_history_one_row(executor: Executor, history: FakeHistory) -> None:
+    run = running(pending())
+    executor.recorder.begin(run, ROOM)
+
+    await executor.step()
+    assert history.batches == []
+    executor.recorder.end(completed(run))
+    await executor.drain()
+
+    assert history.batches == [1]
+    assert history.rows[run.id].status is Status.COMPLETED
+
+
+async def test_a_call_that_lasts_is_in_the_history_while_it_runs(executor: Executor, history: FakeHistory) -> None:
+    waiting, at_work = pending(), running(pending())
+    executor.recorder.begin(waiting)
+    executor.recorder.begin(at_work, ROOM)
+
+    await executor.drain()
+
+    assert history.rows == {waiting.id: waiting, at_work.id: at_work}
+    executor.recorder.start(running(waiting), ROOM)
+    await executor.drain()
+    assert history.rows[waiting.id] == running(waiting)
+
+
+async def test_a_call_that_waited_long_and_ran_briefly_costs_the_history_two_rows(executor: Executor, history: FakeHistory) -> None:
+    run = pending()
+    executor.recorder.begin(run)
+    await executor.drain()
+
+    executor.recorder.start(running(run), ROOM)
+    await executor.step()
+    executor.recorder.end(completed(run))
+    await executor.drain()
+
+    assert history.batches == [1, 1]
+    assert history.rows[run.id].status is Status.COMPLETED
+
+
+async def test_who_waits_for_the_history_finds_calls_in_it_that_have_just_begun(
+    executor: Executor, history: FakeHistory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drainer_module, "BATCH_RUNS", 2)
+    runs = [running(pending()) for _ in range(5)]
+    for run in runs:
+        executor.recorder.begin(run, ROOM)
+    catching_up = asyncio.create_task(executor.recorder.catch_up())
+    await asyncio.sleep(0)
+    monkeypatch.setattr(drainer_module, "GATHER_SECONDS", 60)
+
+    for _ in range(3):
+        await executor.step()
+
+    await catching_up
+    assert history.rows == {run.id: run for run in runs}
+
+
+async def test_a_commit_of_a_run_that_cannot_be_read_any_more_is_told(
+    executor: Executor, history: FakeHistory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = executor.run(b"x" * 1000)
+    waiting = asyncio.create_task(executor.recorder.committed(run.id))
+    await asyncio.sleep(0)
+    (record := executor.recorder._undrained.record(run.id)).leave_to_journal()
+    record.places[0].segment.path.write_bytes(b"gone")
+
+    await executor.step()
+
+    with pytest.raises(Unavailable) as refusal:
+        await waiting
+    assert refusal.value.reason == "NOT_RECORDED"
+    assert history.rows == {}
 
 
 async def test_the_journal_is_small_again_once_all_is_drained(executor: Executor) -> None:
@@ -311,7 +406,7 @@ async def test_an_id_is_taken_by_a_run_that_another_executor_left(executor: Exec
 async def test_a_run_whose_end_cannot_be_journaled_goes_into_the_history_at_once(
     executor: Executor, history: FakeHistory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(parts: object) -> None:
+    def fail(payload: bytes) -> None:
         raise JournalFailed("no space left on device")
 
     run = pending()
@@ -442,7 +537,7 @@ class Deaths(RuleBasedStateMachine):
         segments = sorted(Path(self._folder.name).glob("*-*/*.journal"))
         if torn and segments:
             with segments[-1].open("ab") as file:
-                file.write(b"".join(journal_module.frame(entries.begun(pending())))[:-1])
+                file.write(journal_module.frame(entries.begun(pending()))[:-1])
         self.lost |= set(self.waiting) | set(self.running)
         self.waiting, self.running = {}, {}
         self.executor = Executor(Path(self._folder.name), self.history)
