@@ -30,6 +30,8 @@ from services.executor.servicer import ExecutorServicer
 from services.executor.settings import Settings
 from services.executor.watcher import Watcher
 
+# Runs of batches at once while they are brief: enough for each worker to have its next ones with it.
+MOST_OF_BRIEF: Final = 64
 # How long the start may be put off by native code that is there already: 128 MiB take less on an idle disk.
 RESTORE_SECONDS: Final = 1.0
 # What was called since, and is not noted yet, is not known to the next start when this process is killed.
@@ -74,6 +76,7 @@ async def main() -> None:
             caller,
             max_input_bytes=settings.executor_max_input_bytes,
             most_of_many=min(settings.executor_batch_workers, settings.executor_max_workers),
+            most_of_brief=MOST_OF_BRIEF,
         )
         watcher = Watcher(registry, catalog, modules, repository)
 

@@ -1,13 +1,17 @@
 """How many runs there are: of each function, so that none takes what belongs to all, and of those that come many at once, for the same."""
 
 import asyncio
+import math
+import time
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from typing import Final
 from uuid import UUID
 
 from libs.common.errors import ResourceExhausted
 from services.executor.catalog import CatalogFunction
+
+# What many may keep a single call waiting that comes behind them in a worker: half of what it takes until a guest there is one that lasts.
+_BRIEF_SECONDS: Final = 0.004
 
 
 class Concurrency:
@@ -15,13 +19,15 @@ class Concurrency:
 
     Args:
         most_of_many: Runs that come many at once (batches, streams) and go on at the same time, all together.
+        most_of_brief: The same while they are brief; as many by default.
     """
 
-    def __init__(self, most_of_many: int) -> None:
+    def __init__(self, most_of_many: int, most_of_brief: int = 0) -> None:
         self._runs: dict[UUID, int] = {}
         self._waiting: dict[UUID, deque[asyncio.Future[None]]] = {}
-        self._share = asyncio.Semaphore(most_of_many)
+        self._share = _Share(most_of_many, most_of_brief)
         self.most_of_many = most_of_many
+        self.most_of_brief = max(most_of_many, most_of_brief)
 
     def place(self, function: CatalogFunction) -> "_Place":
         """Counts one run of a function while a block lasts.
@@ -31,14 +37,14 @@ class Concurrency:
         """
         return _Place(self, function)
 
-    @asynccontextmanager
-    async def turn(self, function: CatalogFunction) -> AsyncIterator[None]:
-        """Counts one run of many while the block lasts, which begins once there is room for it: for one more of its function first."""
+    def turn(self, function: CatalogFunction) -> "_Turn":
+        """Counts one run of many while a block lasts, which begins once there is room for it: for one more of its function first."""
+        return _Turn(self, function, self._share)
+
+    async def room(self, function: CatalogFunction) -> None:
+        """For `_Turn`: returns once there is room for one more of a function."""
         while self._is_full(function):
             await self._one_leaves(function.id)
-        with self.place(function):
-            async with self._share:
-                yield
 
     def _is_full(self, function: CatalogFunction) -> bool:
         return self._runs.get(function.id, 0) >= function.max_concurrency
@@ -97,6 +103,61 @@ class _Place:
         self._concurrency.enter(self._function)
 
     def __exit__(self, *_: object) -> None:
+        self._concurrency.leave(self._function.id)
+
+
+class _Share:
+    """How many runs of many go on at once: few where they last, and one more for each that was brief, time with others of its kind included.
+
+    Args:
+        least: So many in any case.
+        most: No more than these.
+    """
+
+    def __init__(self, least: int, most: int) -> None:
+        self._free = asyncio.Semaphore(least)
+        self._more = 0
+        self._most_more = max(0, most - least)
+
+    async def take(self) -> None:
+        """Waits for one."""
+        await self._free.acquire()
+
+    def give_back(self, seconds: float) -> None:
+        """A run has ended, which took so long."""
+        is_brief = seconds < _BRIEF_SECONDS
+        if self._more and not is_brief:
+            self._more -= 1
+            return
+        self._free.release()
+        if is_brief and self._more < self._most_more:
+            self._more += 1
+            self._free.release()
+
+
+class _Turn:
+    """One run of many."""
+
+    __slots__ = ("_began", "_concurrency", "_function", "_share")
+
+    def __init__(self, concurrency: Concurrency, function: CatalogFunction, share: _Share) -> None:
+        self._concurrency = concurrency
+        self._function = function
+        self._share = share
+
+    async def __aenter__(self) -> None:
+        await self._concurrency.room(self._function)
+        self._concurrency.enter(self._function)
+        try:
+            await self._share.take()
+        except BaseException:
+            self._concurrency.leave(self._function.id)
+            raise
+        self._began = time.monotonic()
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # One that was refused, or cancelled, says nothing of those that run.
+        self._share.give_back(time.monotonic() - self._began if kind is None else math.inf)
         self._concurrency.leave(self._function.id)
 
 

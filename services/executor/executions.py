@@ -89,6 +89,7 @@ class Executions:
         *,
         max_input_bytes: int,
         most_of_many: int,
+        most_of_brief: int = 0,
     ) -> None:
         self._catalog = catalog
         self._registry = registry
@@ -98,7 +99,7 @@ class Executions:
         self._repository = repository
         self._caller = caller
         self._max_input_bytes = max_input_bytes
-        self._concurrency = Concurrency(most_of_many)
+        self._concurrency = Concurrency(most_of_many, most_of_brief)
 
     async def execute(self, request: Request) -> Execution:
         """Runs a function once; returns when the run is recorded.
@@ -150,6 +151,11 @@ class Executions:
     def most_of_many(self) -> int:
         """How many calls of many run at once, all together."""
         return self._concurrency.most_of_many
+
+    @property
+    def most_of_brief(self) -> int:
+        """The same while they are brief."""
+        return self._concurrency.most_of_brief
 
     async def get(self, text: str) -> Execution:
         """One run.

@@ -50,7 +50,7 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServicer):
         async def answer(given: Given) -> pb.Execution:
             return room.fitted(await answer_of(run(given)))
 
-        return pb.ExecuteBatchResponse(executions=await side_by_side(inputs, answer, self._executions.most_of_many))
+        return pb.ExecuteBatchResponse(executions=await side_by_side(inputs, answer, self._executions.most_of_brief))
 
     # It writes through the context instead of giving an iterator, so that what ends the call ends what runs for it, too.
     async def ExecuteStream(  # type: ignore[override]

@@ -31,7 +31,10 @@ class Settings(DatabaseSettings):
     executor_max_workers: int = Field(16, gt=0, le=1024, description="Worker processes at most, when calls run long.")
     executor_max_waiting: int = Field(256, ge=0, description="Calls that may wait for a place in a worker; more are refused.")
     executor_batch_workers: int = Field(
-        8, gt=0, le=1024, description="Runs of batches and streams at once, all together; the other workers are for single calls."
+        8,
+        gt=0,
+        le=1024,
+        description="Runs of batches and streams at once, all together, where they last; the other workers are for single calls.",
     )
     executor_max_batch_inputs: int = Field(1000, gt=0, le=1000, description="Inputs of one batch at most.")
     executor_max_streams: int = Field(100, gt=0, description="Streams of calls that may be open; more are refused.")

@@ -1,7 +1,7 @@
 """A function has no more runs at once than its limit lets it have, and takes nothing from others."""
 
 import asyncio
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from uuid import UUID
 
 import pytest
@@ -143,3 +143,37 @@ async def test_one_that_goes_away_when_it_is_its_turn_leaves_the_turn_to_the_nex
     await end(first, second, third)
     with concurrency.place(one_at_once):
         pass
+
+
+async def runs_at_once(concurrency: Concurrency, seconds: float, count: int) -> int:
+    """How many of so many runs, which take so long each, go on at once at most."""
+    running = most = 0
+
+    async def run() -> None:
+        nonlocal running, most
+        async with concurrency.turn(function()):
+            running += 1
+            most = max(most, running)
+            await asyncio.sleep(seconds)
+            running -= 1
+
+    await asyncio.gather(*(run() for _ in range(count)))
+    return most
+
+
+async def test_of_brief_runs_more_go_on_at_once_and_of_lasting_ones_few_again() -> None:
+    concurrency = Concurrency(2, 6)
+
+    assert await runs_at_once(concurrency, 0, 50) == 6
+    await runs_at_once(concurrency, 0.02, 10)
+    assert await runs_at_once(concurrency, 0.02, 10) == 2
+
+
+async def test_runs_that_are_refused_make_no_room_for_more() -> None:
+    concurrency = Concurrency(2, 6)
+    for _ in range(10):
+        with suppress(RuntimeError):
+            async with concurrency.turn(function()):
+                raise RuntimeError
+
+    assert await runs_at_once(concurrency, 0.02, 10) == 2
