@@ -3,17 +3,54 @@
 Events are named and carry fields; never source, payloads or secrets.
 """
 
+import asyncio
+import atexit
 import logging
 import sys
+import threading
 from collections.abc import MutableMapping
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import orjson
 import structlog
 
 from libs.common import request
+
+
+class _Lines:
+    """Writes lines to a file, those that come in one turn of an event loop by one write. What is no mere information is there at once."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._waiting: list[bytes] = []
+        self._lock = threading.Lock()
+
+    def info(self, line: bytes) -> None:
+        """A line of no hurry."""
+        self._waiting.append(line)
+        if len(self._waiting) == 1:
+            try:
+                asyncio.get_running_loop().call_soon(self.write)
+            except RuntimeError:
+                self.write()
+
+    def error(self, line: bytes) -> None:
+        """A line, and what waits before it."""
+        self._waiting.append(line)
+        self.write()
+
+    debug = info
+    warning = critical = exception = error
+
+    def write(self) -> None:
+        """Writes what waits."""
+        with self._lock:
+            waiting, self._waiting = self._waiting, []
+            if waiting:
+                self._file.write(b"\n".join(waiting) + b"\n")
+                self._file.flush()
 
 
 class _Bound:
@@ -32,12 +69,14 @@ def configure(service: str, level: str) -> None:
         service: Stands in every line.
         level: `debug`, `info`, `warning` or `error`.
     """
+    lines = _Lines(sys.stderr.buffer)
     structlog.configure(
         processors=[partial(_line, service)],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
+        logger_factory=lambda: lines,
         cache_logger_on_first_use=True,
     )
+    atexit.register(lines.write)
     # Bound once: a lazy one is bound again for each line.
     _bound.logger = structlog.get_logger().bind()
     logging.basicConfig(handlers=[_ToStructlog()], level=logging.WARNING, force=True)

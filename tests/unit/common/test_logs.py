@@ -1,5 +1,6 @@
 """A log line is one line of JSON, whatever is logged."""
 
+import asyncio
 import io
 import logging
 import sys
@@ -145,3 +146,28 @@ def test_a_librarys_mistake_in_logging_harms_nobody(lines: Lines) -> None:
     ours.handle(record)
 
     assert "%d of %d" in lines()[0]["message"]
+
+
+async def test_lines_of_one_turn_are_there_with_the_next_and_what_is_no_mere_information_at_once(lines: Lines) -> None:
+    logger().info("first")
+    logger().info("second")
+    assert lines() == []
+
+    await asyncio.sleep(0)
+    assert [line["event"] for line in lines()] == ["first", "second"]
+
+    logger().info("third")
+    logger().warning("fourth")
+    assert [line["event"] for line in lines()] == ["first", "second", "third", "fourth"]
+
+
+async def test_lines_of_other_threads_are_all_there(lines: Lines) -> None:
+    def say(name: str) -> None:
+        for number in range(100):
+            logger().info("said", name=name, number=number)
+
+    await asyncio.gather(*(asyncio.to_thread(say, name) for name in "abc"), asyncio.sleep(0))
+    say("d")
+    await asyncio.sleep(0)
+
+    assert [[line["number"] for line in lines() if line["name"] == name] for name in "abcd"] == [list(range(100))] * 4
