@@ -72,11 +72,16 @@ class Routes(Generic[T]):
         node = _descend(self._root, segments, 0)
         if node is None:
             raise _no_route()
-        found = node.targets.get("GET" if method == "HEAD" and "HEAD" not in node.targets else method)
+        found = node.targets.get(method)
+        if found is None and method == "HEAD":
+            found = node.targets.get("GET")
         if found is None:
             raise _method_not_allowed(method, _allowed(node))
-        target, variables = found
-        return Match(target, {name: segments[number] for name, number in variables})
+        target, places = found
+        variables = {}
+        for name, number in places:
+            variables[name] = segments[number]
+        return Match(target, variables)
 
     def methods(self, raw_path: str) -> list[str]:
         """The methods that a path has.
@@ -122,14 +127,18 @@ def _decoded(raw_path: str) -> list[str]:
 
 
 def _descend(node: _Node[T], segments: list[str], number: int) -> _Node[T] | None:
-    """The node of all segments, of which those before a number led here."""
-    if number == len(segments):
-        return node if node.targets else None
-    segment = segments[number]
-    literal = node.literals.get(segment)
-    if literal and (found := _descend(literal, segments, number + 1)):
-        return found
-    return _descend(node.variable, segments, number + 1) if node.variable and segment else None
+    """The node of all segments, of which those before a number led here. Where both could go on, a literal goes before a variable."""
+    for at in range(number, len(segments)):
+        segment = segments[at]
+        literal = node.literals.get(segment)
+        variable = node.variable if segment else None
+        if literal and variable and (found := _descend(literal, segments, at + 1)):
+            return found
+        onward = variable or literal
+        if onward is None:
+            return None
+        node = onward
+    return node if node.targets else None
 
 
 def _allowed(node: _Node[T]) -> list[str]:
