@@ -1,60 +1,28 @@
-"""HTTP/1.1 for hostile clients: a protocol on httptools, with deadlines and caps, and strict where a proxy might read otherwise.
+"""HTTP/1.1 for hostile clients: connections with deadlines, whose requests are answered in order, each in a task of its own.
 
-llhttp refuses most of what request smuggling is made of (bare LF, folded headers, two lengths, a length beside chunks). What it lets
-pass is refused here, before a request is served. A refusal closes the connection, so that nothing behind it is ever served.
+A refusal closes the connection, so that nothing behind it is ever served.
 """
 
 import asyncio
-import enum
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-import httptools
+from httptools import HttpParserUpgrade
 
-from libs.common.errors import DeadlineExceeded, InvalidArgument, KilnError
+from libs.common.errors import DeadlineExceeded, KilnError
 from libs.common.interceptors import shown
 from libs.common.request import REQUEST_ID_HEADER, accept_request_id, request_id
 from services.gateway import heads, problems
 from services.gateway.deadlines import Deadline
 from services.gateway.exchange import Answer, Endpoint, Header, Request
+from services.gateway.incoming import BETWEEN, BODY, HEADERS, Incoming, Limits, Phase
 
-# Data goes to the parser in pieces of this size, so that what it does not report is counted to within a piece.
-_PIECE_BYTES: Final = 8 * 1024
-# What chunks may cost besides the body in them: this, and as much again as the body. Chunks of one byte cost five times theirs.
-_CHUNK_OVERHEAD_BYTES: Final = 16 * 1024
 # Progress that a slow client must make in each period.
 _PROGRESS_BYTES: Final = 64 * 1024
 # How long a refused client may go on sending before the connection closes; closing at once would reset it before it reads the answer.
 _LINGER_SECONDS: Final = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a client may do; see the gateway's settings."""
-
-    header_seconds: float
-    body_seconds: float
-    keep_alive_seconds: float
-    max_header_bytes: int
-    max_headers: int
-    max_body_bytes: int
-
-
-class Phase(enum.Enum):
-    """Where the parser is in a message."""
-
-    BETWEEN = enum.auto()
-    HEADERS = enum.auto()
-    BODY = enum.auto()
-
-
-# A member is found much faster by a name of its own than in its class.
-_BETWEEN: Final = Phase.BETWEEN
-_HEADERS: Final = Phase.HEADERS
-_BODY: Final = Phase.BODY
 
 
 class Connections:
@@ -110,27 +78,22 @@ class Connection(asyncio.Protocol):
         connections: All of the server's.
     """
 
+    __slots__ = (
+        "_body_bytes_seen", "_bytes_unread", "_connections", "_incoming", "_is_deaf", "_is_last", "_is_paused", "_is_write_paused",
+        "_limits", "_loop", "_read_deadline", "_read_phase", "_serving", "_task", "_transport", "_waiting", "_write_deadline",
+    )  # fmt: skip
+    _incoming: Incoming
     _transport: asyncio.Transport
 
     def __init__(self, connections: Connections) -> None:
-        loop = asyncio.get_running_loop()
-        self._connections, self._limits, self._loop = connections, connections.limits, loop
-        self._parser: Any = httptools.HttpRequestParser(self)
-        self._address = ""
-        # The message that is read; `reading` is what somebody waits for the body of.
-        self._phase = _BETWEEN
-        self._url = b""
-        self._lines: list[Header] = []
-        self._head_bytes = self._header_bytes = self._body_bytes = self._raw_body_bytes = 0
-        self._reading: Request | None = None
-        self._parts: list[bytes] = []
-        self._arrival: asyncio.Future[None] | None = None
+        self._connections, self._limits = connections, connections.limits
+        self._loop = loop = asyncio.get_running_loop()
         # The request that is served, and those behind it.
         self._serving: Request | None = None
         self._task: asyncio.Task[None] | None = None
         self._waiting: deque[Request] = deque()
         self._is_last = False
-        # What is left of the client.
+        # What may still come from the client, and how long that may take.
         self._is_deaf = self._is_paused = self._is_write_paused = False
         self._read_phase: Phase | None = None
         self._body_bytes_seen = self._bytes_unread = 0
@@ -142,8 +105,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
         peer = transport.get_extra_info("peername")
-        self._address = peer[0] if peer else ""
-        self._set_read_deadline(_HEADERS)
+        self._incoming = Incoming(self._limits, peer[0] if peer else "", self._take)
+        self._set_read_deadline(HEADERS)
         self._connections.opened(self)
 
     def connection_lost(self, _: Exception | None) -> None:
@@ -154,23 +117,16 @@ class Connection(asyncio.Protocol):
         self._waiting.clear()
         # Nobody is left to read the answer: the call behind it ends too.
         self._stop_serving()
-        self._parser = None
+        self._incoming.close()
 
     def data_received(self, data: bytes) -> None:
         if self._is_deaf:
             return
         try:
-            if len(data) <= _PIECE_BYTES:
-                self._feed(data)
-            else:
-                view = memoryview(data)
-                for start in range(0, len(view), _PIECE_BYTES):
-                    self._feed(view[start : start + _PIECE_BYTES])
-        except httptools.HttpParserUpgrade:
+            self._incoming.feed(data)
+        except HttpParserUpgrade:
             # No upgrade is offered. The request itself is answered; what follows it would be in the other protocol.
             self._answer_as_last()
-        except httptools.HttpParserError as error:
-            self._refuse(_cause(error))
         except KilnError as error:
             self._refuse(error)
         self._watch_reading()
@@ -195,88 +151,13 @@ class Connection(asyncio.Protocol):
         """Ends it now."""
         self._transport.abort()
 
-    # The parser
-
-    def on_message_begin(self) -> None:
-        self._phase = _HEADERS
-
-    def on_url(self, url: bytes) -> None:
-        self._url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._phase is _BODY:
-            return  # a trailer: nobody asked for it, and it must not pass for a header
-        self._header_bytes += len(name) + len(value) + 4
-        self._lines.append((name.decode("latin-1").lower(), value.decode("latin-1")))
-        if len(self._lines) > self._limits.max_headers:
-            raise heads.headers_too_large(f"more than {self._limits.max_headers} headers")
-
-    def on_headers_complete(self) -> None:
-        self._bound_head(len(self._url) + self._header_bytes)
-        version = self._parser.get_http_version()
-        headers = heads.headers_of(version, self._lines, self._limits.max_body_bytes)
-        url = httptools.parse_url(self._url)
-        method, path = self._parser.get_method().decode("ascii"), url.path.decode("ascii")
-        request = Request(url.query or b"", headers, {}, b"", method, self._address, path)
-        request.arrival = self._arrive
-        self._phase, self._reading = _BODY, request
-        self._body_bytes = self._raw_body_bytes = 0
-        if version == "1.0" or not self._parser.should_keep_alive():
-            self._is_last = True
-        self._take(request)
-
-    def on_body(self, body: bytes) -> None:
-        self._body_bytes += len(body)
-        if self._body_bytes > self._limits.max_body_bytes:
-            raise heads.body_too_large(self._limits.max_body_bytes)
-        if self._reading is not None:
-            self._parts.append(body)
-
-    def on_message_complete(self) -> None:
-        self._phase, self._read_phase = _BETWEEN, None
-        self._url, self._lines = b"", []
-        self._head_bytes = self._header_bytes = 0
-        if self._reading is not None:
-            self._reading.body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-            self._reading.arrival = None
-            self._forget_body()
-        if self._arrival is not None:
-            if not self._arrival.done():
-                self._arrival.set_result(None)
-            self._arrival = None
-
-    def _feed(self, piece: bytes | memoryview) -> None:
-        if self._is_deaf:
-            return
-        if self._phase is _BODY:
-            self._raw_body_bytes += len(piece)
-        else:
-            self._head_bytes += len(piece)
-        self._parser.feed_data(piece)
-        if self._phase is not _BODY:
-            self._bound_head(self._head_bytes)
-        elif self._raw_body_bytes - self._body_bytes > _CHUNK_OVERHEAD_BYTES + self._body_bytes:
-            raise InvalidArgument("the chunks of the body cost more than the body", reason="MALFORMED_REQUEST")
-
-    def _bound_head(self, size: int) -> None:
-        if size > self._limits.max_header_bytes:
-            raise heads.headers_too_large(f"headers of more than {self._limits.max_header_bytes} bytes")
-
-    async def _arrive(self) -> None:
-        """Waits for the body of the request that is served, which has the client send it where that waits to be told."""
-        if self._reading and self._reading.headers.get("expect", "").lower() == "100-continue" and not self._transport.is_closing():
-            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        self._arrival = self._loop.create_future()
-        await self._arrival
-
-    def _forget_body(self) -> None:
-        self._reading = None
-        self._parts = []
-
     # Answers
 
-    def _take(self, request: Request) -> None:
+    def _take(self, request: Request, is_last: bool) -> None:
         """Has a request served: now, or behind others, and not before the client has read what is written."""
+        request.arrival = self._arrive
+        if is_last:
+            self._is_last = True
         if self._serving is None and not self._waiting and not self._is_write_paused:
             self._serve(request)
         else:
@@ -310,18 +191,28 @@ class Connection(asyncio.Protocol):
         is_last = self._is_last and not self._waiting
         return heads.encoded(answer, self._connections.defaults, has_body=request.method != "HEAD", is_last=is_last)
 
+    async def _arrive(self) -> None:
+        """Waits for the body of the request that is served, which has the client send it where that waits to be told."""
+        request = self._incoming.reading
+        if request and request.headers.get("expect", "").lower() == "100-continue" and not self._transport.is_closing():
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        await self._incoming.body()
+
     def _write(self, answer: bytes) -> None:
         """Writes the answer to the request that is served, and goes on to what is behind it."""
-        if self._reading is self._serving:
-            self._forget_body()  # it was answered without
+        if self._incoming.reading is self._serving:
+            self._incoming.forget_body()  # it was answered without
         self._serving = self._task = None
         if self._transport.is_closing():
             return
         self._transport.write(answer)
-        if self._is_last and not self._waiting:
+        if self._waiting:
+            self._serve_next()
+        elif self._is_last:
             self._hang_up()
             return
-        self._serve_next()
+        else:
+            self._resume_reading()
         self._watch_reading()
 
     def _stop_serving(self) -> None:
@@ -332,9 +223,9 @@ class Connection(asyncio.Protocol):
     def _answer_as_last(self) -> None:
         """Answers what was asked completely, and hears nothing more."""
         self._is_deaf = self._is_last = True
-        if self._reading is not None:
+        if self._incoming.reading is not None:
             self._waiting.pop()
-            self._forget_body()
+            self._incoming.forget_body()
         if self._serving is None and not self._waiting:
             self._hang_up()
 
@@ -344,7 +235,7 @@ class Connection(asyncio.Protocol):
             return
         self._is_deaf = True
         self._read_deadline.clear()
-        if self._phase is _BODY:
+        if self._incoming.phase is BODY:
             self._linger()
         else:
             self._transport.close()
@@ -360,11 +251,12 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, error: KilnError) -> None:
         """Refuses the message that is being read; a message before it, still being answered, gets its answer first."""
-        is_own = self._phase is _BODY and self._serving is self._reading
+        in_body = self._incoming.phase is BODY
+        is_own = in_body and self._serving is self._incoming.reading
         if (self._serving or self._waiting) and not is_own:
             self._answer_as_last()
             return
-        is_answered = self._phase is _BODY and self._reading is None
+        is_answered = in_body and self._incoming.reading is None
         self._stop_serving()
         if not is_answered:
             self._write_refusal(error)
@@ -372,7 +264,7 @@ class Connection(asyncio.Protocol):
         self._watch_writing()
 
     def _write_refusal(self, error: KilnError) -> None:
-        headers = dict(reversed(self._lines))
+        headers = dict(reversed(self._incoming.lines))
         told = _told(error, accept_request_id(headers.get(REQUEST_ID_HEADER)), headers)
         self._transport.write(heads.encoded(told, self._connections.defaults, has_body=True, is_last=True))
 
@@ -392,30 +284,30 @@ class Connection(asyncio.Protocol):
 
     def _watch_reading(self) -> None:
         """Sets the deadline of what is being read; none runs between messages while one is answered."""
-        phase = self._phase
-        if self._is_deaf or (phase is _BETWEEN and (self._serving or self._waiting)):
+        phase = self._incoming.phase
+        if self._is_deaf or (phase is BETWEEN and (self._serving or self._waiting)):
             self._read_phase = None
             self._read_deadline.clear()
             return
-        if phase is _BETWEEN and self._head_bytes:
-            phase = _HEADERS  # empty lines before a message
+        if phase is BETWEEN and self._incoming.head_bytes:
+            phase = HEADERS  # empty lines before a message
         if phase is not self._read_phase:
             self._set_read_deadline(phase)
 
     def _set_read_deadline(self, phase: Phase) -> None:
         self._read_phase = phase
-        if phase is _BODY:
+        if phase is BODY:
             self._body_bytes_seen = 0
             self._read_deadline.set(self._limits.body_seconds)
         else:
-            self._read_deadline.set(self._limits.header_seconds if phase is _HEADERS else self._limits.keep_alive_seconds)
+            self._read_deadline.set(self._limits.header_seconds if phase is HEADERS else self._limits.keep_alive_seconds)
 
     def _on_read_deadline(self) -> None:
-        in_body = self._read_phase is _BODY
-        if self._is_paused or (in_body and self._body_bytes - self._body_bytes_seen >= _PROGRESS_BYTES):
-            self._body_bytes_seen = self._body_bytes
+        in_body = self._read_phase is BODY
+        if self._is_paused or (in_body and self._incoming.body_bytes - self._body_bytes_seen >= _PROGRESS_BYTES):
+            self._body_bytes_seen = self._incoming.body_bytes
             self._read_deadline.set(self._limits.body_seconds if in_body else self._limits.header_seconds)
-        elif self._phase is _BETWEEN and self._head_bytes == 0:
+        elif self._incoming.phase is BETWEEN and self._incoming.head_bytes == 0:
             self._hang_up()
         else:
             self._refuse(DeadlineExceeded("the request took too long to arrive", reason="REQUEST_TIMEOUT"))
@@ -437,13 +329,3 @@ def _told(error: KilnError, identity: str, headers: Mapping[str, str]) -> Answer
     answer = problems.answer_of(error, identity, headers)
     answer.headers = [*answer.headers, (REQUEST_ID_HEADER, identity)]
     return answer
-
-
-def _cause(error: httptools.HttpParserError) -> KilnError:
-    """What a callback of ours raised, which stands behind the error that the parser makes of it; else what the parser says."""
-    cause = error.__context__
-    if isinstance(cause, KilnError):
-        return cause
-    # Other errors of our own callbacks say nothing that a client could use.
-    detail = "" if isinstance(error, httptools.HttpParserCallbackError) else f": {str(error).lower()}"
-    return heads.bad_head(f"the request is no valid HTTP/1.1{detail}")

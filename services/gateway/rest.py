@@ -14,7 +14,8 @@ from libs.common.logs import logger
 from libs.common.loopback import is_loopback_authority
 from services.gateway import problems
 from services.gateway.exchange import Answer, Endpoint, Request
-from services.gateway.http1 import Connections, Limits
+from services.gateway.http1 import Connections
+from services.gateway.incoming import Limits
 from services.gateway.routes import Routes
 from services.gateway.settings import Settings
 from services.gateway.tls import Certificate

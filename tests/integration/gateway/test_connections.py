@@ -9,7 +9,8 @@ from typing import Final
 import pytest
 
 from services.gateway.exchange import Answer, Endpoint, Request
-from services.gateway.http1 import Connections, Limits
+from services.gateway.http1 import Connections
+from services.gateway.incoming import Limits
 from tests.support.waiting import until
 
 LIMITS: Final = Limits(
