@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Final
@@ -11,8 +11,6 @@ from libs.common.errors import InvalidArgument, KilnError, ResourceExhausted
 from services.gateway.exchange import Answer, Header
 
 _VERSIONS: Final = ("1.0", "1.1")
-# Headers that tell where a request goes and where it ends.
-_FRAMING: Final = ("host", "transfer-encoding", "content-length")
 _LENGTH: Final = re.compile(r"[0-9]{1,18}")
 _STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 # What would end a header, or is shown to nobody; a tab is neither.
@@ -40,32 +38,30 @@ class Defaults:
         return self._lines
 
 
-def headers_of(version: str, lines: list[Header], max_body_bytes: int) -> dict[str, str]:
-    """The headers of a request by name; of several of one name the first.
+def check(version: str, headers: Mapping[str, str], repeated: Collection[str], max_body_bytes: int) -> None:
+    """Refuses a request whose headers have what the parser lets pass and two readers could understand differently.
 
     Args:
         version: `1.0` or `1.1`; the parser also takes `0.9`.
-        lines: As they were sent, with names in lower case.
+        headers: By name in lower case; of several of one name the first.
+        repeated: Names of those that were given again.
         max_body_bytes: Largest body.
 
     Raises:
-        KilnError: something is wrong with them that the parser lets pass.
+        KilnError: it says what is wrong.
     """
-    headers = dict(reversed(lines))
-    twice = _framing_given_twice(lines) if len(headers) < len(lines) else []
     if version not in _VERSIONS:
         raise bad_head(f"HTTP/{version} is not served")
-    if "host" in twice or ("host" not in headers and version == "1.1"):
+    if "host" in repeated or ("host" not in headers and version == "1.1"):
         raise bad_head("there must be one Host header")
     length, coding = headers.get("content-length"), headers.get("transfer-encoding")
-    if coding is not None and (length is not None or version == "1.0" or "transfer-encoding" in twice or coding.lower() != "chunked"):
+    if coding is not None and (length is not None or version == "1.0" or "transfer-encoding" in repeated or coding.lower() != "chunked"):
         raise bad_head("the only transfer coding is `chunked`, and no Content-Length may stand beside it")
     if length is not None:
-        if "content-length" in twice or not _LENGTH.fullmatch(length):
+        if "content-length" in repeated or not _LENGTH.fullmatch(length):
             raise bad_head("Content-Length must be there once, in digits")
         if int(length) > max_body_bytes:
             raise body_too_large(max_body_bytes)
-    return headers
 
 
 def encoded(answer: Answer, defaults: Defaults, *, has_body: bool, is_last: bool) -> bytes:
@@ -85,13 +81,14 @@ def encoded(answer: Answer, defaults: Defaults, *, has_body: bool, is_last: bool
         if _CONTROL.search(value):
             raise ValueError(f"the header {name} would have control characters")
         lines.append(f"{name.lower()}: {value}\r\n")
-    if answer.status != 204:
-        lines.append(f"content-length: {len(answer.body)}\r\n")
-    if answer.body:
-        lines.append(f"content-type: {answer.media_type}\r\n")
+    body = answer.body
+    if body:
+        lines.append(f"content-length: {len(body)}\r\ncontent-type: {answer.media_type}\r\n")
+    elif answer.status != 204:
+        lines.append("content-length: 0\r\n")
     lines.append("connection: close\r\n\r\n" if is_last else "\r\n")
-    head = "".join(lines).encode("latin-1", errors="replace")
-    return head + answer.body if has_body else head
+    head = "".join(lines).encode("latin-1", "replace")
+    return head + body if has_body else head
 
 
 def bad_head(message: str) -> KilnError:
@@ -107,8 +104,3 @@ def headers_too_large(message: str) -> KilnError:
 def body_too_large(most: int) -> KilnError:
     """The error of a body of more bytes than may be."""
     return ResourceExhausted(f"the body is larger than {most} bytes", reason="REQUEST_TOO_LARGE")
-
-
-def _framing_given_twice(lines: list[Header]) -> list[str]:
-    names = [name for name, _ in lines]
-    return [name for name in _FRAMING if names.count(name) > 1]

@@ -156,6 +156,7 @@ class Connection(asyncio.Protocol):
     def _take(self, request: Request, is_last: bool) -> None:
         """Has a request served: now, or behind others, and not before the client has read what is written."""
         request.arrival = self._arrive
+        self._read_phase = None  # its body has a deadline of its own
         if is_last:
             self._is_last = True
         if self._serving is None and not self._waiting and not self._is_write_paused:
@@ -211,7 +212,7 @@ class Connection(asyncio.Protocol):
         elif self._is_last:
             self._hang_up()
             return
-        else:
+        elif self._is_paused:
             self._resume_reading()
         self._watch_reading()
 
@@ -234,7 +235,7 @@ class Connection(asyncio.Protocol):
         if self._transport.is_closing():
             return
         self._is_deaf = True
-        self._read_deadline.clear()
+        self._read_phase = None
         if self._incoming.phase is BODY:
             self._linger()
         else:
@@ -264,7 +265,7 @@ class Connection(asyncio.Protocol):
         self._watch_writing()
 
     def _write_refusal(self, error: KilnError) -> None:
-        headers = dict(reversed(self._incoming.lines))
+        headers = self._incoming.headers
         told = _told(error, accept_request_id(headers.get(REQUEST_ID_HEADER)), headers)
         self._transport.write(heads.encoded(told, self._connections.defaults, has_body=True, is_last=True))
 
@@ -287,7 +288,6 @@ class Connection(asyncio.Protocol):
         phase = self._incoming.phase
         if self._is_deaf or (phase is BETWEEN and (self._serving or self._waiting)):
             self._read_phase = None
-            self._read_deadline.clear()
             return
         if phase is BETWEEN and self._incoming.head_bytes:
             phase = HEADERS  # empty lines before a message
@@ -303,6 +303,8 @@ class Connection(asyncio.Protocol):
             self._read_deadline.set(self._limits.header_seconds if phase is HEADERS else self._limits.keep_alive_seconds)
 
     def _on_read_deadline(self) -> None:
+        if self._read_phase is None:
+            return  # it is of what is there by now
         in_body = self._read_phase is BODY
         if self._is_paused or (in_body and self._incoming.body_bytes - self._body_bytes_seen >= _PROGRESS_BYTES):
             self._body_bytes_seen = self._incoming.body_bytes

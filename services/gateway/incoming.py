@@ -14,7 +14,7 @@ import httptools
 
 from libs.common.errors import InvalidArgument, KilnError
 from services.gateway import heads
-from services.gateway.exchange import Header, Request
+from services.gateway.exchange import Request
 
 # Data goes to the parser in pieces of this size, so that what it does not report is counted to within a piece.
 _PIECE_BYTES: Final = 8 * 1024
@@ -61,12 +61,12 @@ class Incoming:
         head_bytes: What came since the last message and before the body of the next.
         body_bytes: What is there of the body of a message.
         reading: The request whose body is still to come, as long as somebody wants it.
-        lines: Headers of the message that is read, so far.
+        headers: Those of the message that is read, so far: by lower-case name, of several of one name the first.
     """
 
     __slots__ = (
-        "_address", "_arrived", "_header_bytes", "_limits", "_parser", "_parts", "_raw_body_bytes", "_take", "_url",
-        "body_bytes", "head_bytes", "lines", "phase", "reading",
+        "_address", "_arrived", "_header_bytes", "_limits", "_parser", "_parts", "_raw_body_bytes", "_repeated", "_take", "_url",
+        "body_bytes", "head_bytes", "headers", "phase", "reading",
     )  # fmt: skip
 
     def __init__(self, limits: Limits, address: str, take: Callable[[Request, bool], None]) -> None:
@@ -74,7 +74,8 @@ class Incoming:
         self._parser: Any = httptools.HttpRequestParser(self)
         self.phase = BETWEEN
         self._url = b""
-        self.lines: list[Header] = []
+        self.headers: dict[str, str] = {}
+        self._repeated: list[str] = []
         self.head_bytes = self.body_bytes = self._header_bytes = self._raw_body_bytes = 0
         self.reading: Request | None = None
         self._parts: list[bytes] = []
@@ -125,15 +126,20 @@ class Incoming:
         if self.phase is BODY:
             return  # a trailer: nobody asked for it, and it must not pass for a header
         self._header_bytes += len(name) + len(value) + 4
-        self.lines.append((name.decode("latin-1").lower(), value.decode("latin-1")))
-        if len(self.lines) > self._limits.max_headers:
+        known, word = self.headers, name.decode("latin-1").lower()
+        if word in known:
+            self._repeated.append(word)
+        else:
+            known[word] = value.decode("latin-1")
+        if len(known) + len(self._repeated) > self._limits.max_headers:
             raise heads.headers_too_large(f"more than {self._limits.max_headers} headers")
 
     def on_headers_complete(self) -> None:
-        self._bound_head(len(self._url) + self._header_bytes)
-        parser = self._parser
+        if len(self._url) + self._header_bytes > self._limits.max_header_bytes:
+            raise self._head_too_large()
+        parser, headers = self._parser, self.headers
         version = parser.get_http_version()
-        headers = heads.headers_of(version, self.lines, self._limits.max_body_bytes)
+        heads.check(version, headers, self._repeated, self._limits.max_body_bytes)
         url = httptools.parse_url(self._url)
         method, path = parser.get_method().decode("ascii"), url.path.decode("ascii")
         request = Request(url.query or b"", headers, {}, b"", method, self._address, path)
@@ -150,7 +156,9 @@ class Incoming:
 
     def on_message_complete(self) -> None:
         self.phase = BETWEEN
-        self._url, self.lines = b"", []
+        self._url, self.headers = b"", {}
+        if self._repeated:
+            self._repeated = []
         self.head_bytes = self._header_bytes = 0
         request = self.reading
         if request is None:
@@ -171,13 +179,13 @@ class Incoming:
             self.head_bytes += len(piece)
         self._parser.feed_data(piece)
         if self.phase is not BODY:
-            self._bound_head(self.head_bytes)
+            if self.head_bytes > self._limits.max_header_bytes:
+                raise self._head_too_large()
         elif self._raw_body_bytes - self.body_bytes > _CHUNK_OVERHEAD_BYTES + self.body_bytes:
             raise InvalidArgument("the chunks of the body cost more than the body", reason="MALFORMED_REQUEST")
 
-    def _bound_head(self, size: int) -> None:
-        if size > self._limits.max_header_bytes:
-            raise heads.headers_too_large(f"headers of more than {self._limits.max_header_bytes} bytes")
+    def _head_too_large(self) -> KilnError:
+        return heads.headers_too_large(f"headers of more than {self._limits.max_header_bytes} bytes")
 
 
 def _cause(error: httptools.HttpParserError) -> KilnError:

@@ -115,13 +115,15 @@ def _segments(path: str) -> list[str]:
 
 
 def _decoded(raw_path: str) -> list[str]:
-    try:
-        segments = _segments(raw_path)
-        if "%" in raw_path:
+    segments = raw_path.split("/")
+    if segments.pop(0) or ";" in raw_path:
+        raise _no_route()
+    if "%" in raw_path:
+        try:
             segments = [unquote_to_bytes(segment).decode() for segment in segments]
-    except ValueError:
-        raise _no_route() from None
-    if ";" in raw_path or "." in segments or ".." in segments or not "".join(segments).isprintable():
+        except ValueError:
+            raise _no_route() from None
+    if "." in segments or ".." in segments or not "".join(segments).isprintable():
         raise _no_route()
     return segments
 

@@ -4,9 +4,14 @@ import pytest
 
 from libs.common.errors import KilnError
 from services.gateway.exchange import Header
-from services.gateway.heads import headers_of
+from services.gateway.heads import check
 
 HOST = ("host", "kiln")
+
+
+def check_lines(version: str, lines: list[Header]) -> None:
+    names = [name for name, _ in lines]
+    check(version, dict(reversed(lines)), [name for at, name in enumerate(names) if name in names[:at]], 1000)
 
 
 @pytest.mark.parametrize(
@@ -20,7 +25,7 @@ HOST = ("host", "kiln")
     ],
 )
 def test_a_plain_head_passes(headers: list[Header]) -> None:
-    assert headers_of("1.1", headers, 1000) == dict(headers)
+    check_lines("1.1", headers)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +54,6 @@ def test_a_plain_head_passes(headers: list[Header]) -> None:
 )
 def test_a_head_with_two_meanings_is_refused(version: str, headers: list[Header], word: str) -> None:
     with pytest.raises(KilnError) as caught:
-        headers_of(version, headers, 1000)
+        check_lines(version, headers)
 
     assert word in caught.value.message
