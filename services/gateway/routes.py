@@ -5,19 +5,17 @@ A path is split into segments before it is decoded, so that `%2F` stays inside i
 """
 
 from dataclasses import dataclass, field
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from libs.common.errors import NotFound, Unimplemented
 
 METHOD_NOT_ALLOWED: Final = "METHOD_NOT_ALLOWED"
-_DOTS: Final = (".", "..")
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Match(Generic[T]):
+class Match(NamedTuple, Generic[T]):
     """What a path leads to, and its variables: field path → decoded text."""
 
     target: T
@@ -30,8 +28,8 @@ class _Node(Generic[T]):
 
     literals: dict[str, "_Node[T]"] = field(default_factory=dict)
     variable: "_Node[T] | None" = None
-    # Method → target and the names of the variables on the way here.
-    targets: dict[str, tuple[T, tuple[str, ...]]] = field(default_factory=dict)
+    # Method → target, and the variables on the way here: name and number of the segment.
+    targets: dict[str, tuple[T, tuple[tuple[str, int], ...]]] = field(default_factory=dict)
 
 
 class Routes(Generic[T]):
@@ -46,18 +44,18 @@ class Routes(Generic[T]):
         Raises:
             ValueError: the template is not of the supported form, or the route is there already.
         """
-        node, names = self._root, []
-        for segment in _segments(template):
+        node, variables = self._root, []
+        for number, segment in enumerate(_segments(template)):
             name = variable_of(segment)
             if name is None:
                 node = node.literals.setdefault(segment, _Node())
             else:
-                names.append(name)
+                variables.append((name, number))
                 node.variable = node.variable or _Node()
                 node = node.variable
         if method in node.targets:
             raise ValueError(f"two routes for {method} {template}")
-        node.targets[method] = (target, tuple(names))
+        node.targets[method] = (target, tuple(variables))
 
     def find(self, method: str, raw_path: str) -> Match[T]:
         """The route of a request. `HEAD` finds that of `GET`.
@@ -70,14 +68,20 @@ class Routes(Generic[T]):
             NotFound: no route has this path.
             Unimplemented: one has it with other methods (reason `METHOD_NOT_ALLOWED`, metadata `allow`).
         """
-        node, values = self._descend(self._root, _decoded(raw_path), [])
+        segments = _decoded(raw_path)
+        node = _descend(self._root, segments, 0)
         if node is None:
             raise _no_route()
-        found = node.targets.get("GET" if method == "HEAD" and "HEAD" not in node.targets else method)
+        found = node.targets.get(method)
+        if found is None and method == "HEAD":
+            found = node.targets.get("GET")
         if found is None:
             raise _method_not_allowed(method, _allowed(node))
-        target, names = found
-        return Match(target, dict(zip(names, values, strict=True)))
+        target, places = found
+        variables = {}
+        for name, number in places:
+            variables[name] = segments[number]
+        return Match(target, variables)
 
     def methods(self, raw_path: str) -> list[str]:
         """The methods that a path has.
@@ -85,22 +89,10 @@ class Routes(Generic[T]):
         Raises:
             NotFound: no route has this path.
         """
-        node, _ = self._descend(self._root, _decoded(raw_path), [])
+        node = _descend(self._root, _decoded(raw_path), 0)
         if node is None:
             raise _no_route()
         return _allowed(node)
-
-    def _descend(self, node: _Node[T], segments: list[str], values: list[str]) -> tuple[_Node[T] | None, list[str]]:
-        if not segments:
-            return (node if node.targets else None), values
-        head, rest = segments[0], segments[1:]
-        if literal := node.literals.get(head):
-            found, taken = self._descend(literal, rest, values)
-            if found:
-                return found, taken
-        if node.variable and head:
-            return self._descend(node.variable, rest, [*values, head])
-        return None, values
 
 
 def variable_of(segment: str) -> str | None:
@@ -123,13 +115,32 @@ def _segments(path: str) -> list[str]:
 
 
 def _decoded(raw_path: str) -> list[str]:
-    try:
-        segments = [unquote_to_bytes(segment).decode() if "%" in segment else segment for segment in _segments(raw_path)]
-    except ValueError:
-        raise _no_route() from None
-    if ";" in raw_path or any(segment in _DOTS or not segment.isprintable() for segment in segments):
+    segments = raw_path.split("/")
+    if segments.pop(0) or ";" in raw_path:
+        raise _no_route()
+    if "%" in raw_path:
+        try:
+            segments = [unquote_to_bytes(segment).decode() for segment in segments]
+        except ValueError:
+            raise _no_route() from None
+    if "." in segments or ".." in segments or not "".join(segments).isprintable():
         raise _no_route()
     return segments
+
+
+def _descend(node: _Node[T], segments: list[str], number: int) -> _Node[T] | None:
+    """The node of all segments, of which those before a number led here. Where both could go on, a literal goes before a variable."""
+    for at in range(number, len(segments)):
+        segment = segments[at]
+        literal = node.literals.get(segment)
+        variable = node.variable if segment else None
+        if literal and variable and (found := _descend(literal, segments, at + 1)):
+            return found
+        onward = variable or literal
+        if onward is None:
+            return None
+        node = onward
+    return node if node.targets else None
 
 
 def _allowed(node: _Node[T]) -> list[str]:

@@ -2,23 +2,30 @@
 
 import pytest
 
-from services.gateway.http1 import fault_of_head
+from libs.common.errors import KilnError
+from services.gateway.exchange import Header
+from services.gateway.heads import check
 
-HOST = (b"host", b"kiln")
+HOST = ("host", "kiln")
+
+
+def check_lines(version: str, lines: list[Header]) -> None:
+    names = [name for name, _ in lines]
+    check(version, dict(reversed(lines)), [name for at, name in enumerate(names) if name in names[:at]], 1000)
 
 
 @pytest.mark.parametrize(
     "headers",
     [
         [HOST],
-        [HOST, (b"content-length", b"0")],
-        [HOST, (b"content-length", b"1000")],
-        [HOST, (b"transfer-encoding", b"chunked")],
-        [HOST, (b"transfer-encoding", b"Chunked")],
+        [HOST, ("content-length", "0")],
+        [HOST, ("content-length", "1000")],
+        [HOST, ("transfer-encoding", "chunked")],
+        [HOST, ("transfer-encoding", "Chunked")],
     ],
 )
-def test_a_plain_head_passes(headers: list[tuple[bytes, bytes]]) -> None:
-    assert fault_of_head("1.1", headers, 1000) is None
+def test_a_plain_head_passes(headers: list[Header]) -> None:
+    check_lines("1.1", headers)
 
 
 @pytest.mark.parametrize(
@@ -27,26 +34,26 @@ def test_a_plain_head_passes(headers: list[tuple[bytes, bytes]]) -> None:
         ("0.9", [], "HTTP/0.9"),
         ("2.0", [HOST], "HTTP/2.0"),
         ("1.1", [], "Host"),
-        ("1.1", [HOST, (b"host", b"other")], "Host"),
+        ("1.1", [HOST, ("host", "other")], "Host"),
         ("1.0", [HOST, HOST], "Host"),
-        ("1.1", [HOST, (b"content-length", b"5"), (b"transfer-encoding", b"chunked")], "transfer coding"),
-        ("1.1", [HOST, (b"transfer-encoding", b"identity, chunked")], "transfer coding"),
-        ("1.1", [HOST, (b"transfer-encoding", b"chunked"), (b"transfer-encoding", b"chunked")], "transfer coding"),
-        ("1.1", [HOST, (b"transfer-encoding", b"xchunked")], "transfer coding"),
-        ("1.1", [HOST, (b"transfer-encoding", b"gzip")], "transfer coding"),
-        ("1.0", [HOST, (b"transfer-encoding", b"chunked")], "transfer coding"),
-        ("1.1", [HOST, (b"content-length", b"5"), (b"content-length", b"5")], "Content-Length"),
-        ("1.1", [HOST, (b"content-length", b"+5")], "Content-Length"),
-        ("1.1", [HOST, (b"content-length", b"-5")], "Content-Length"),
-        ("1.1", [HOST, (b"content-length", b"5, 5")], "Content-Length"),
-        ("1.1", [HOST, (b"content-length", b"0x5")], "Content-Length"),
-        ("1.1", [HOST, (b"content-length", b"")], "Content-Length"),
-        ("1.1", [HOST, (b"content-length", b"9" * 19)], "Content-Length"),
-        ("1.1", [HOST, (b"content-length", b"1001")], "larger"),
+        ("1.1", [HOST, ("content-length", "5"), ("transfer-encoding", "chunked")], "transfer coding"),
+        ("1.1", [HOST, ("transfer-encoding", "identity, chunked")], "transfer coding"),
+        ("1.1", [HOST, ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")], "transfer coding"),
+        ("1.1", [HOST, ("transfer-encoding", "xchunked")], "transfer coding"),
+        ("1.1", [HOST, ("transfer-encoding", "gzip")], "transfer coding"),
+        ("1.0", [HOST, ("transfer-encoding", "chunked")], "transfer coding"),
+        ("1.1", [HOST, ("content-length", "5"), ("content-length", "5")], "Content-Length"),
+        ("1.1", [HOST, ("content-length", "+5")], "Content-Length"),
+        ("1.1", [HOST, ("content-length", "-5")], "Content-Length"),
+        ("1.1", [HOST, ("content-length", "5, 5")], "Content-Length"),
+        ("1.1", [HOST, ("content-length", "0x5")], "Content-Length"),
+        ("1.1", [HOST, ("content-length", "")], "Content-Length"),
+        ("1.1", [HOST, ("content-length", "9" * 19)], "Content-Length"),
+        ("1.1", [HOST, ("content-length", "1001")], "larger"),
     ],
 )
-def test_a_head_with_two_meanings_is_refused(version: str, headers: list[tuple[bytes, bytes]], word: str) -> None:
-    fault = fault_of_head(version, headers, 1000)
+def test_a_head_with_two_meanings_is_refused(version: str, headers: list[Header], word: str) -> None:
+    with pytest.raises(KilnError) as caught:
+        check_lines(version, headers)
 
-    assert fault
-    assert word in fault.message
+    assert word in caught.value.message
