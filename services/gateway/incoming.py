@@ -131,12 +131,9 @@ class Incoming:
             self._repeated.append(word)
         else:
             known[word] = value.decode("latin-1")
-        if len(known) + len(self._repeated) > self._limits.max_headers:
-            raise heads.headers_too_large(f"more than {self._limits.max_headers} headers")
 
     def on_headers_complete(self) -> None:
-        if len(self._url) + self._header_bytes > self._limits.max_header_bytes:
-            raise self._head_too_large()
+        self._bound_head(len(self._url) + self._header_bytes)
         parser, headers = self._parser, self.headers
         version = parser.get_http_version()
         heads.check(version, headers, self._repeated, self._limits.max_body_bytes)
@@ -178,14 +175,18 @@ class Incoming:
         else:
             self.head_bytes += len(piece)
         self._parser.feed_data(piece)
-        if self.phase is not BODY:
-            if self.head_bytes > self._limits.max_header_bytes:
-                raise self._head_too_large()
-        elif self._raw_body_bytes - self.body_bytes > _CHUNK_OVERHEAD_BYTES + self.body_bytes:
-            raise InvalidArgument("the chunks of the body cost more than the body", reason="MALFORMED_REQUEST")
+        if self.phase is BODY:
+            if self._raw_body_bytes - self.body_bytes > _CHUNK_OVERHEAD_BYTES + self.body_bytes:
+                raise InvalidArgument("the chunks of the body cost more than the body", reason="MALFORMED_REQUEST")
+        elif self.head_bytes:
+            self._bound_head(self.head_bytes)
 
-    def _head_too_large(self) -> KilnError:
-        return heads.headers_too_large(f"headers of more than {self._limits.max_header_bytes} bytes")
+    def _bound_head(self, size: int) -> None:
+        most = self._limits
+        if size > most.max_header_bytes:
+            raise heads.headers_too_large(f"headers of more than {most.max_header_bytes} bytes")
+        if len(self.headers) + len(self._repeated) > most.max_headers:
+            raise heads.headers_too_large(f"more than {most.max_headers} headers")
 
 
 def _cause(error: httptools.HttpParserError) -> KilnError:
