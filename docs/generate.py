@@ -122,7 +122,7 @@ A call sends an API key, or the token of a session as `Login` gives it, as `auth
 
 Stubs are generated from [protos/](../../protos). Errors carry `google.rpc.ErrorInfo` with a stable reason, and
 `google.rpc.BadRequest` with the field for bad input. A call without a deadline gets the one below; a longer one is cut to it.
-`x-request-id` in the metadata is taken over, or made, and sent back.
+`x-request-id` in the metadata is taken over, or made, and sent back with the status.
 """
 
 _CONFIGURATION_HEAD: Final = """# Configuration

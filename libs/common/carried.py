@@ -20,25 +20,33 @@ Handle = Callable[[bytes, Any], Awaitable[bytes]]
 
 
 class Handlers:
-    """Takes the place of a server when servicers are added, and keeps their unary RPCs.
+    """Takes the place of a server when servicers are added: what it gives to the server has all around it that is around a call.
 
     Args:
         interceptor: What is around each.
+        server: Where they are served.
+
+    Attributes:
+        by_method: The unary ones, for calls that are carried.
     """
 
-    def __init__(self, interceptor: ServerInterceptor) -> None:
+    def __init__(self, interceptor: ServerInterceptor, server: grpc.aio.Server) -> None:
         self._interceptor = interceptor
+        self._server = server
         self.by_method: dict[str, Handle] = {}
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
         """Called by generated code."""
+        wrapped: dict[str, Any] = {}
         for name, handler in handlers.items():
             # One that does not say who may call it raises here, so that its service does not start.
             method, is_unary = f"/{service}/{name}", not handler.request_streaming and not handler.response_streaming
             policy_of(method)
             self._interceptor.check_audited(method, unary=is_unary)
+            wrapped[name] = self._interceptor.wrapped(method, handler)
             if is_unary:
                 self.by_method[method] = self._interceptor.around(method, handler)
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, wrapped),))
 
     def add_generic_rpc_handlers(self, handlers: Iterable[Any]) -> None:
         """Called by generated code, with the same once more."""
@@ -72,11 +80,11 @@ class Context:
         return None if self._until is None else max(0.0, self._until - time.monotonic())
 
     async def send_initial_metadata(self, pairs: Metadata) -> None:
-        """Whoever has calls carried knows their ids, which is all that services send."""
+        """Nothing that a caller needs: services send it ahead of streams alone."""
 
     def set_trailing_metadata(self, pairs: Metadata) -> None:
-        """What the status says to programs, which is all that services send."""
-        self.answer.status_details = cast(bytes, dict(pairs)[status.DETAILS])
+        """Of it the caller needs what the status says to programs; its request's id it knows."""
+        self.answer.status_details = cast(bytes, dict(pairs).get(status.DETAILS, b""))
 
     def set_code(self, code: grpc.StatusCode) -> None:
         """The status."""

@@ -180,11 +180,12 @@ def called(number: int, method: str, message: bytes, seconds: float, metadata: M
 
 
 def _told(answer: pb.Answer, metadata: Metadata) -> grpc.aio.AioRpcError:
-    """What the server refused a call with. Where it had not heard of it, there is no initial metadata."""
-    initial = [(REQUEST_ID_HEADER, dict(metadata).get(REQUEST_ID_HEADER, ""))]
-    trailing = [(status.DETAILS, answer.status_details)] if answer.status_details else []
-    return _error(status.code_numbered(answer.code), answer.details, initial, trailing)
+    """What the server refused a call with. Where it had not heard of it, there is no metadata."""
+    trailing: list[tuple[str, str | bytes]] = [(REQUEST_ID_HEADER, dict(metadata).get(REQUEST_ID_HEADER, ""))]
+    if answer.status_details:
+        trailing.append((status.DETAILS, answer.status_details))
+    return _error(status.code_numbered(answer.code), answer.details, trailing)
 
 
-def _error(code: grpc.StatusCode, details: str, initial: Metadata = (), trailing: Metadata = ()) -> grpc.aio.AioRpcError:
-    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(*initial), grpc.aio.Metadata(*trailing), details)
+def _error(code: grpc.StatusCode, details: str, trailing: Metadata = ()) -> grpc.aio.AioRpcError:
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(*trailing), details)

@@ -263,19 +263,18 @@ async def start_server(
         OSError: the address cannot be had.
     """
     options = (*SERVER_OPTIONS, ("grpc.max_concurrent_streams", max_streams))
-    server = grpc.aio.server(interceptors=[around] if around else [], options=options)
-    handlers = Handlers(around) if around else None
+    server = grpc.aio.server(options=options)
+    handlers = Handlers(around, server) if around else None
+    registered = cast(grpc.aio.Server, handlers) if handlers else server
     for register in registrations:
-        register(server)
-        if handlers:
-            register(cast(grpc.aio.Server, handlers))
+        register(registered)
     carrier = CarrierServicer(handlers.by_method if handlers else {})
     if handlers:
-        carrier_pb2_grpc.add_CarrierInternalServicer_to_server(carrier, server)
+        carrier_pb2_grpc.add_CarrierInternalServicer_to_server(carrier, registered)
     health_servicer = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, registered)
     pool = cast(DescriptorPool, ReflectedPool())
-    reflection.enable_server_reflection([*services, health.SERVICE_NAME, reflection.SERVICE_NAME], server, pool=pool)
+    reflection.enable_server_reflection([*services, health.SERVICE_NAME, reflection.SERVICE_NAME], registered, pool=pool)
     try:
         _ = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
     except RuntimeError as error:

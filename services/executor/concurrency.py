@@ -107,7 +107,7 @@ class _Place:
 
 
 class _Share:
-    """How many runs of many go on at once: few where they last, and one more for each that was brief, time with others of its kind included.
+    """How many runs of many go on at once: few where they last, and one more for each that was brief, its wait in a worker included.
 
     Args:
         least: So many in any case.

@@ -218,6 +218,6 @@ def _makes_execution(method: str) -> bool:
 
 
 def _was_not_begun(error: grpc.aio.AioRpcError) -> bool:
-    # A service that answers sends initial metadata first, so these details are gRPC's own and not those of a call further inside.
-    was_not_sent = not error.initial_metadata() and (error.details() or "").startswith(_NOT_CONNECTED)
+    # A service that answers sends its request's id with it, so these details are gRPC's own and not those of a call further inside.
+    was_not_sent = not error.trailing_metadata() and (error.details() or "").startswith(_NOT_CONNECTED)
     return was_not_sent or status.from_rpc_error(error).reason in _NOT_BEGUN

@@ -86,8 +86,7 @@ class Proxy(grpc.GenericRpcHandler):
                 return await backend.unary(method, message, seconds=seconds, metadata=[*metadata, *of_caller])
 
             answer = await self._callers.call(method, _caller(context), call)
-            await context.send_initial_metadata(_back(answer.initial))
-            context.set_trailing_metadata(_back(answer.trailing))
+            context.set_trailing_metadata(((request.REQUEST_ID_HEADER, request.request_id.get()),))
             return answer.message
         return b""  # the error is set
 
@@ -233,11 +232,9 @@ async def _pass_back(context: Context, error: grpc.aio.AioRpcError, method: str,
         # Not all that fails inside is Kiln's own code, which would have kept its words to itself.
         set_status(context, shown(fault, method=method), identity)
         return
-    with suppress(grpc.aio.UsageError):  # a stream may have sent it before the service failed
-        await context.send_initial_metadata(_back(error.initial_metadata()) or ((request.REQUEST_ID_HEADER, identity),))
     context.set_code(error.code())
     context.set_details(error.details() or "")
-    context.set_trailing_metadata(_back(error.trailing_metadata()))
+    context.set_trailing_metadata(_back(error.trailing_metadata()) or ((request.REQUEST_ID_HEADER, identity),))
 
 
 def _back(metadata: Iterable[tuple[str, str | bytes]] | None) -> Pairs:

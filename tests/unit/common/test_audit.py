@@ -431,10 +431,10 @@ class Servicer:
         self.handler = handler
 
     def add_to(self, around: ServerInterceptor) -> None:
-        Handlers(around).add_registered_method_handlers(self.service, {self.name: self.handler})
+        Handlers(around, grpc.aio.server()).add_registered_method_handlers(self.service, {self.name: self.handler})
 
 
-def test_a_server_without_a_log_has_no_rpc_that_must_be_in_it() -> None:
+async def test_a_server_without_a_log_has_no_rpc_that_must_be_in_it() -> None:
     around = ServerInterceptor(Gate(), max_concurrent=1)
 
     with pytest.raises(ValueError, match="DeleteFunction is to be in the audit log, and there is none"):

@@ -176,7 +176,7 @@ async def test_a_service_with_such_an_rpc_is_not_started(unspoken: str, method: 
 
     with pytest.raises(ValueError, match=f"Unspoken/{method} does not declare who may call it"):
         await asyncio.wait_for(start_server("127.0.0.1:0", [register], services=[unspoken], around=around), 5)
-    spoken = Handlers(around)
+    spoken = Handlers(around, grpc.aio.server())
     spoken.add_registered_method_handlers(unspoken, {"Spoken": handlers["Get"]})
     assert list(spoken.by_method) == [f"/{unspoken}/Spoken"]
 
