@@ -14,7 +14,7 @@ from services.executor.entries import Unreadable
 from services.executor.journal import JournalFailed
 from services.executor.journal_folder import Journals
 from services.executor.repository import ExecutionRepository, Written
-from services.executor.undrained import Record, Taken, Undrained
+from services.executor.undrained import Record, Undrained
 
 # How long the first of a batch waits for others, unless somebody waits for it.
 GATHER_SECONDS: Final = 0.05
@@ -51,10 +51,10 @@ class Drainer:
         self._compact()
         self._journals.close_empty()
 
-    async def _write(self, taken: Sequence[Taken]) -> Set[UUID]:
+    async def _write(self, taken: Sequence[Record]) -> Set[UUID]:
         """Returns the ids of which the history knew as much, or more."""
-        refused = [(one.record.executor_id, one.record.id) for one in taken if one.record.withdrawn]
-        runs = [run for one in taken if not one.record.withdrawn and (run := self._written(one.record))]
+        refused = [(record.executor_id, record.id) for record in taken if record.withdrawn]
+        runs = [run for record in taken if not record.withdrawn and (run := self._written(record))]
         if refused:
             await self._history.withdraw(refused)
         return await self._write_runs(runs) if runs else frozenset()

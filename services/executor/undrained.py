@@ -34,6 +34,7 @@ class Record(msgspec.Struct, eq=False):
         reserved: Bytes that are kept free for its end.
         change: The number of the latest change.
         oldest: That of the oldest which the history does not have.
+        taken: Both when it was last on its way into the history.
         waiters: Those who wait for the history to have its end.
     """
 
@@ -49,6 +50,7 @@ class Record(msgspec.Struct, eq=False):
     reserved: int = 0
     change: int = 0
     oldest: int = 0
+    taken: tuple[int, int] = (0, 0)
     _run: Execution | None = None
     waiters: list[asyncio.Future[bool]] = []
 
@@ -96,14 +98,6 @@ class Record(msgspec.Struct, eq=False):
         self.waiters.clear()
 
 
-class Taken(msgspec.Struct, frozen=True):
-    """A run on its way into the history, as it was when it was taken."""
-
-    record: Record
-    change: int
-    oldest: int
-
-
 class Undrained:
     """All such runs of this process, and the line in which they stand.
 
@@ -116,7 +110,7 @@ class Undrained:
         # By number, since an id's own hash is computed in Python.
         self._records: dict[int, Record] = {}
         self._line: dict[Record, None] = {}
-        self._taken: Sequence[Taken] = ()
+        self._taken: Sequence[Record] = ()
         self._change = 0
         self._at_hand = 0
         self._waiters: deque[tuple[int, asyncio.Future[None]]] = deque()
@@ -167,13 +161,13 @@ class Undrained:
                 self.waiting.set()
             self._line[record] = None
 
-    def take(self, most: int, most_bytes: int) -> Sequence[Taken]:
+    def take(self, most: int, most_bytes: int) -> Sequence[Record]:
         """Runs whose turn it is, as many as fit; the first fits always. They must be given back.
 
         What has only begun is passed over once, unless somebody waits: most runs end before they are looked at again, and cost the history
         one row then rather than a row and its change.
         """
-        taken: list[Taken] = []
+        taken: list[Record] = []
         size = 0
         hurried = self.hurry.is_set()
         for record in self._line:
@@ -181,37 +175,38 @@ class Undrained:
                 break
             if record.has_ended or record.withdrawn or record.passed_over or hurried:
                 size += record.at_hand or sum(place.length for place in record.places)
-                taken.append(Taken(record, record.change, record.oldest))
+                record.taken = (record.change, record.oldest)
+                taken.append(record)
             else:
                 record.passed_over = True
-        for one in taken:
-            del self._line[one.record]
+        for record in taken:
+            del self._line[record]
         if not self._line:
             self.waiting.clear()
             self.hurry.clear()
         self._taken = taken
         return taken
 
-    def give_back(self, taken: Sequence[Taken]) -> None:
+    def give_back(self, taken: Sequence[Record]) -> None:
         """The history has not heard of them; their turn is next."""
-        for one in taken:
-            one.record.oldest = one.oldest
-        self._line = dict.fromkeys(one.record for one in taken) | self._line
+        for record in taken:
+            _, record.oldest = record.taken
+        self._line = dict.fromkeys(taken) | self._line
         if self._line:
             self.waiting.set()
         self._taken = ()
 
-    def settle(self, taken: Sequence[Taken], known: Collection[UUID]) -> None:
+    def settle(self, taken: Sequence[Record], known: Collection[UUID]) -> None:
         """The history has heard of them. What ended is forgotten.
 
         Args:
             taken: What was taken.
             known: Of which the history knew as much, or more.
         """
-        for one in taken:
-            record = one.record
+        for record in taken:
             record.passed_over = False
-            if one.change == record.change and (record.has_ended or record.withdrawn):
+            change, _ = record.taken
+            if change == record.change and (record.has_ended or record.withdrawn):
                 self.forget(record)
                 if record.waiters:
                     record.tell(record.id not in known)
