@@ -157,6 +157,7 @@ async def _connected_pool(url: str, name: str, max_connections: int) -> Any:
                 command_timeout=COMMAND_TIMEOUT_SECONDS,
                 server_settings={**SERVER_SETTINGS, "application_name": f"kiln-{name}"},
                 init=_set_codecs,
+                reset=_leave_as_it_is,
             )
         except _AWAY as error:
             logger().warning("waiting_for_database", error=repr(error))
@@ -166,6 +167,10 @@ async def _connected_pool(url: str, name: str, max_connections: int) -> Any:
 async def _set_codecs(connection: Any) -> None:
     for kind in ("json", "jsonb"):
         await connection.set_type_codec(kind, schema="pg_catalog", encoder=lambda value: orjson.dumps(value).decode(), decoder=orjson.loads)
+
+
+async def _leave_as_it_is(_: Any) -> None:
+    """Nothing outlives a transaction: settings and locks are taken for one. To have others forgotten is a second round trip each time."""
 
 
 class Listener:
