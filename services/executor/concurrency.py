@@ -25,9 +25,10 @@ class Concurrency:
     def __init__(self, most_of_many: int, most_of_brief: int = 0) -> None:
         self._runs: dict[UUID, int] = {}
         self._waiting: dict[UUID, deque[asyncio.Future[None]]] = {}
-        self._share = _Share(most_of_many, most_of_brief)
         self.most_of_many = most_of_many
         self.most_of_brief = max(most_of_many, most_of_brief)
+        self.share = asyncio.Semaphore(most_of_many)
+        self.more = 0
 
     def place(self, function: CatalogFunction) -> "_Place":
         """Counts one run of a function while a block lasts.
@@ -37,12 +38,12 @@ class Concurrency:
         """
         return _Place(self, function)
 
-    def turn(self, function: CatalogFunction) -> "_Turn":
-        """Counts one run of many while a block lasts, which begins once there is room for it: for one more of its function first."""
-        return _Turn(self, function, self._share)
+    def many(self) -> "Many":
+        """For calls that come many at once."""
+        return Many(self)
 
     async def room(self, function: CatalogFunction) -> None:
-        """For `_Turn`: returns once there is room for one more of a function."""
+        """Returns once there is room for one more run of a function."""
         while self._is_full(function):
             await self._one_leaves(function.id)
 
@@ -67,13 +68,13 @@ class Concurrency:
                 del self._waiting[identity]
 
     def enter(self, function: CatalogFunction) -> None:
-        """For `_Place`."""
+        """For those who count it: a run begins."""
         if self._is_full(function):
             raise _full(function)
         self._runs[function.id] = self._runs.get(function.id, 0) + 1
 
     def leave(self, identity: UUID) -> None:
-        """For `_Place`."""
+        """And ends."""
         self._runs[identity] -= 1
         if not self._runs[identity]:
             del self._runs[identity]
@@ -106,58 +107,61 @@ class _Place:
         self._concurrency.leave(self._function.id)
 
 
-class _Share:
-    """How many runs of many go on at once: few where they last, and one more for each that was brief, its wait in a worker included.
+class Many:
+    """Calls that come many at once, and share what there is for such. While their runs are brief, more of them go on at the same time."""
 
-    Args:
-        least: So many in any case.
-        most: No more than these.
-    """
+    def __init__(self, concurrency: Concurrency) -> None:
+        self._concurrency = concurrency
+        # How many more of these may go on than have their share, and do.
+        self._allowed = self._more = 0
 
-    def __init__(self, least: int, most: int) -> None:
-        self._free = asyncio.Semaphore(least)
-        self._more = 0
-        self._most_more = max(0, most - least)
+    def turn(self, function: CatalogFunction) -> "_Turn":
+        """Counts one run while a block lasts, which begins once there is room for it: for one more of its function first."""
+        return _Turn(self, self._concurrency, function)
 
-    async def take(self) -> None:
-        """Waits for one."""
-        await self._free.acquire()
-
-    def give_back(self, seconds: float) -> None:
-        """A run has ended, which took so long."""
-        is_brief = seconds < _BRIEF_SECONDS
-        if self._more and not is_brief:
-            self._more -= 1
-            return
-        self._free.release()
-        if is_brief and self._more < self._most_more:
+    async def take(self) -> bool:
+        """Waits for a share, or takes one more. Whether it is that."""
+        concurrency = self._concurrency
+        if self._more < self._allowed and concurrency.more < concurrency.most_of_brief - concurrency.most_of_many:
             self._more += 1
-            self._free.release()
+            concurrency.more += 1
+            return True
+        await concurrency.share.acquire()
+        return False
+
+    def give_back(self, seconds: float, *, is_more: bool) -> None:
+        """A run has ended, which took so long."""
+        if is_more:
+            self._more -= 1
+            self._concurrency.more -= 1
+        else:
+            self._concurrency.share.release()
+        self._allowed = self._allowed + 1 if seconds < _BRIEF_SECONDS else 0
 
 
 class _Turn:
     """One run of many."""
 
-    __slots__ = ("_began", "_concurrency", "_function", "_share")
+    __slots__ = ("_began", "_concurrency", "_function", "_is_more", "_many")
 
-    def __init__(self, concurrency: Concurrency, function: CatalogFunction, share: _Share) -> None:
+    def __init__(self, many: Many, concurrency: Concurrency, function: CatalogFunction) -> None:
+        self._many = many
         self._concurrency = concurrency
         self._function = function
-        self._share = share
 
     async def __aenter__(self) -> None:
         await self._concurrency.room(self._function)
         self._concurrency.enter(self._function)
         try:
-            await self._share.take()
+            self._is_more = await self._many.take()
         except BaseException:
             self._concurrency.leave(self._function.id)
             raise
         self._began = time.monotonic()
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        # One that was refused, or cancelled, says nothing of those that run.
-        self._share.give_back(time.monotonic() - self._began if kind is None else math.inf)
+        # One that was refused, or cancelled, was not brief.
+        self._many.give_back(time.monotonic() - self._began if kind is None else math.inf, is_more=self._is_more)
         self._concurrency.leave(self._function.id)
 
 

@@ -19,7 +19,7 @@ from libs.common.pages import Listing, Page
 from libs.common.times import now_micros
 from services.executor.catalog import Catalog, CatalogFunction, Runnable
 from services.executor.clients import RegistryClient
-from services.executor.concurrency import Concurrency
+from services.executor.concurrency import Concurrency, Many
 from services.executor.execution import Durability, Execution, Status
 from services.executor.modules import Modules
 from services.executor.recorder import Recorder, room_for_end
@@ -118,10 +118,15 @@ class Executions:
         with self._concurrency.place(target.function):
             return await self._execute(request, target)
 
-    async def execute_in_turn(self, request: Request, target: Target | None = None) -> Execution:
+    def many(self) -> Many:
+        """For calls that come many at once."""
+        return self._concurrency.many()
+
+    async def execute_in_turn(self, many: Many, request: Request, target: Target | None = None) -> Execution:
         """Runs one call of many as `execute` does, but waits where that refuses because there is no room.
 
         Args:
+            many: Those that it came with.
             request: The call. Each attempt is an execution of its own, since those refused are withdrawn.
             target: Instead of the reference and version in the request.
         """
@@ -129,7 +134,7 @@ class Executions:
         target = target or Target(*await self._find_version(request.reference, request.version))
         while True:
             try:
-                async with self._concurrency.turn(target.function):
+                async with many.turn(target.function):
                     return await self._execute(request, target)
             except ResourceExhausted as error:
                 if error.reason != TOO_MANY_CALLS:

@@ -40,10 +40,11 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServicer):
     async def ExecuteBatch(self, request: pb.ExecuteBatchRequest, context: Any) -> pb.ExecuteBatchResponse:
         inputs, form = given_inputs(request, self._max_batch_inputs), answer_form(request)
         target = await self._executions.target(request.id, _version(request))
+        many = self._executions.many()
 
         async def run(given: Given) -> pb.Execution:
             call = _call(request, as_text(given), uuid7())
-            return _one_of_many(await self._executions.execute_in_turn(call, target), form)
+            return _one_of_many(await self._executions.execute_in_turn(many, call, target), form)
 
         room = AnswerRoom()
 
@@ -56,9 +57,11 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServicer):
     async def ExecuteStream(  # type: ignore[override]
         self, request_iterator: AsyncIterator[pb.ExecuteStreamRequest], context: Any
     ) -> None:
+        many = self._executions.many()
+
         async def run(request: pb.ExecuteStreamRequest) -> pb.Execution:
             call = _call(request, given_text(request), uuid7())
-            return _one_of_many(await self._executions.execute_in_turn(call), answer_form(request))
+            return _one_of_many(await self._executions.execute_in_turn(many, call), answer_form(request))
 
         async def answer(request: pb.ExecuteStreamRequest) -> pb.Execution:
             return await answer_of(run(request))

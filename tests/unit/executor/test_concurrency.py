@@ -8,22 +8,22 @@ import pytest
 
 from libs.common.errors import ResourceExhausted
 from services.executor.catalog import CatalogFunction
-from services.executor.concurrency import Concurrency
+from services.executor.concurrency import Concurrency, Many
 from tests.unit.executor.fakes import function
 
 OTHER = UUID(int=2)
 
 
-class Many:
+class Runs:
     """Runs of many, each until it is let go."""
 
     def __init__(self, concurrency: Concurrency) -> None:
-        self._concurrency = concurrency
+        self._many = concurrency.many()
         self.running: list[str] = []
 
     def run(self, name: str, one: CatalogFunction) -> "asyncio.Task[None]":
         async def turn() -> None:
-            async with self._concurrency.turn(one):
+            async with self._many.turn(one):
                 self.running.append(name)
                 try:
                     await asyncio.Event().wait()
@@ -92,7 +92,7 @@ def test_a_changed_limit_acts_on_the_next_call() -> None:
 
 
 async def test_of_many_so_many_run_at_once_whatever_their_functions_and_the_others_wait_in_turn() -> None:
-    many = Many(Concurrency(2))
+    many = Runs(Concurrency(2))
     tasks = [many.run(str(number), function("f", UUID(int=number % 2 + 1))) for number in range(4)]
     await settle()
 
@@ -106,7 +106,7 @@ async def test_of_many_so_many_run_at_once_whatever_their_functions_and_the_othe
 
 async def test_of_many_none_is_refused_because_its_function_is_full_and_each_gets_its_turn() -> None:
     concurrency, one_at_once = Concurrency(8), function(max_concurrency=1)
-    many = Many(concurrency)
+    many = Runs(concurrency)
     with concurrency.place(one_at_once):
         tasks = [many.run(str(number), one_at_once) for number in range(3)]
         await settle()
@@ -119,7 +119,7 @@ async def test_of_many_none_is_refused_because_its_function_is_full_and_each_get
 
 
 async def test_those_that_wait_for_their_function_keep_no_room_from_others() -> None:
-    many = Many(Concurrency(2))
+    many = Runs(Concurrency(2))
     full = [many.run(f"full {number}", function(max_concurrency=1)) for number in range(5)]
     other = many.run("other", function("other", OTHER))
     await settle()
@@ -130,7 +130,7 @@ async def test_those_that_wait_for_their_function_keep_no_room_from_others() -> 
 
 async def test_one_that_goes_away_when_it_is_its_turn_leaves_the_turn_to_the_next() -> None:
     concurrency, one_at_once = Concurrency(2), function(max_concurrency=1)
-    many = Many(concurrency)
+    many = Runs(concurrency)
     with concurrency.place(one_at_once):
         first, second, third = (many.run(name, one_at_once) for name in ("first", "second", "third"))
         await settle()
@@ -145,35 +145,49 @@ async def test_one_that_goes_away_when_it_is_its_turn_leaves_the_turn_to_the_nex
         pass
 
 
-async def runs_at_once(concurrency: Concurrency, seconds: float, count: int) -> int:
-    """How many of so many runs, which take so long each, go on at once at most."""
+async def runs_at_once(seconds: float, count: int, *together: Many) -> int:
+    """How many of so many runs, which take so long each, go on at once at most, of all those that are made together."""
     running = most = 0
 
-    async def run() -> None:
+    async def run_some(many: Many) -> None:
         nonlocal running, most
-        async with concurrency.turn(function()):
-            running += 1
-            most = max(most, running)
-            await asyncio.sleep(seconds)
-            running -= 1
+        for _ in range(count // 10):
+            async with many.turn(function()):
+                running += 1
+                most = max(most, running)
+                await asyncio.sleep(seconds)
+                running -= 1
 
-    await asyncio.gather(*(run() for _ in range(count)))
+    await asyncio.gather(*(run_some(many) for many in together for _ in range(10)))
     return most
 
 
 async def test_of_brief_runs_more_go_on_at_once_and_of_lasting_ones_few_again() -> None:
+    many = Concurrency(2, 6).many()
+
+    assert await runs_at_once(0, 100, many) == 6
+    await runs_at_once(0.02, 30, many)
+    assert await runs_at_once(0.02, 10, many) == 2
+
+
+async def test_that_others_were_brief_makes_no_room_for_lasting_ones() -> None:
+    concurrency = Concurrency(2, 6)
+    await runs_at_once(0, 100, concurrency.many())
+
+    assert await runs_at_once(0.02, 10, concurrency.many()) == 2
+
+
+async def test_all_that_are_brief_have_no_more_than_there_is_for_such() -> None:
     concurrency = Concurrency(2, 6)
 
-    assert await runs_at_once(concurrency, 0, 50) == 6
-    await runs_at_once(concurrency, 0.02, 10)
-    assert await runs_at_once(concurrency, 0.02, 10) == 2
+    assert await runs_at_once(0, 100, concurrency.many(), concurrency.many()) == 6
 
 
 async def test_runs_that_are_refused_make_no_room_for_more() -> None:
-    concurrency = Concurrency(2, 6)
+    many = Concurrency(2, 6).many()
     for _ in range(10):
         with suppress(RuntimeError):
-            async with concurrency.turn(function()):
+            async with many.turn(function()):
                 raise RuntimeError
 
-    assert await runs_at_once(concurrency, 0.02, 10) == 2
+    assert await runs_at_once(0.02, 10, many) == 2

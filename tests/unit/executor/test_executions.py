@@ -268,7 +268,7 @@ async def test_a_call_that_is_cancelled_makes_room_for_another_of_its_function(e
 
 async def test_one_call_of_many_waits_where_a_single_one_is_refused_and_leaves_one_record(executor: Executor) -> None:
     executor.sandbox.refusal = Exhausted("full")
-    call = asyncio.create_task(executor.executions.execute_in_turn(Request(uuid7(), "", "echo", b"1", None)))
+    call = asyncio.create_task(executor.executions.execute_in_turn(executor.executions.many(), Request(uuid7(), "", "echo", b"1", None)))
     await until(lambda: len(executor.modules.ensured) > 1)
 
     executor.sandbox.refusal = None
@@ -285,7 +285,7 @@ async def test_one_call_of_many_is_refused_for_all_that_waiting_does_not_help(ex
         (b"1", "no", NotFound),
     ):
         with pytest.raises(error):
-            await executor.executions.execute_in_turn(Request(uuid7(), "", reference, text, None))
+            await executor.executions.execute_in_turn(executor.executions.many(), Request(uuid7(), "", reference, text, None))
 
     await executor.drained()
     assert executor.history.rows == {}
@@ -297,7 +297,7 @@ async def test_many_calls_run_the_version_that_was_found_once_though_another_is_
     executor.modules.waits = False
     executor.catalog.put(replace(function(version=2), revision=2))
 
-    answer = await executor.executions.execute_in_turn(Request(uuid7(), "", "echo", b"1", None), target)
+    answer = await executor.executions.execute_in_turn(executor.executions.many(), Request(uuid7(), "", "echo", b"1", None), target)
 
     assert (answer.function_version, (await executor.execute()).function_version) == (1, 2)
     assert answer.cold_start
