@@ -52,13 +52,17 @@ class Call:
 
 
 class Services(grpc.GenericRpcHandler):
-    """Every service of Kiln at one address. An RPC that a test says nothing about is UNIMPLEMENTED."""
+    """Every service of Kiln at one address. An RPC that a test says nothing about is UNIMPLEMENTED.
+
+    Attributes:
+        carried_port: Where it says that it takes carried calls.
+    """
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self._answers: dict[str, Answering] = {}
         self._refusals: list[KilnError] = []
-        self._port = 0
+        self.carried_port = 0
         self._tickets: set[bytes] = set()
 
     def on(self, name: str, answer: Answering) -> None:
@@ -112,14 +116,14 @@ class Services(grpc.GenericRpcHandler):
     def listen(self) -> socket.socket:
         """Takes carried calls from now on, until what this returns is closed."""
         listening = socket.create_server(("127.0.0.1", 0))
-        self._port = listening.getsockname()[1]
+        self.carried_port = listening.getsockname()[1]
         Thread(target=self._accept, args=(listening,), daemon=True).start()
         return listening
 
     def _open(self, request: Any, context: grpc.ServicerContext) -> carrier_pb2.OpenResponse:
         ticket = secrets.token_bytes(TICKET_BYTES)
         self._tickets.add(ticket)
-        return carrier_pb2.OpenResponse(port=self._port, ticket=ticket)
+        return carrier_pb2.OpenResponse(port=self.carried_port, ticket=ticket)
 
     def _accept(self, listening: socket.socket) -> None:
         with suppress(OSError):
