@@ -1,19 +1,23 @@
-"""Many unary calls over one stream: the server's side."""
+"""Many unary calls over one connection: the server's side."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from typing import Any, ClassVar, cast
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, ClassVar, Final, cast
 
 import grpc
 from kiln.carrier.v1 import carrier_pb2 as pb
-from kiln.carrier.v1 import carrier_pb2_grpc
 
 from libs.common import status
-from libs.common.carrier import MESSAGE_BYTES, Metadata
-from libs.common.errors import Unavailable, Unimplemented
+from libs.common.carrier import Metadata
+from libs.common.errors import ResourceExhausted, Unavailable, Unimplemented
+from libs.common.frames import AROUND_BYTES, FRAME_BYTES, MAX_FRAME_BYTES, SIGN, Frames
 from libs.common.interceptors import ServerInterceptor, set_status, shown
 from libs.common.policy import policy_of
+
+# What an answer may have: with what is around it, a frame must hold it.
+MAX_ANSWER_BYTES: Final = MAX_FRAME_BYTES - (64 << 10)
 
 # A unary RPC: the encoded request and a context in, the encoded answer out; an empty one where the context has a status instead.
 Handle = Callable[[bytes, Any], Awaitable[bytes]]
@@ -86,6 +90,12 @@ class Context:
         """Of it the caller needs what the status says to programs; its request's id it knows."""
         self.answer.status_details = cast(bytes, dict(pairs).get(status.DETAILS, b""))
 
+    def refuse_answer(self) -> None:
+        """Puts an error in the place of an answer that cannot be carried, which would take the connection with it."""
+        self.answer.message = b""
+        error = ResourceExhausted(f"the answer is larger than {MAX_ANSWER_BYTES} bytes", reason="ANSWER_TOO_LARGE")
+        set_status(self, error, "")
+
     def set_code(self, code: grpc.StatusCode) -> None:
         """The status."""
         number: int = code.value[0]
@@ -96,87 +106,73 @@ class Context:
         self.answer.details = details
 
 
-class CarrierServicer(carrier_pb2_grpc.CarrierInternalServicer):
-    """Makes the calls that come over a stream, each as a task of its own, and answers them as they end.
+class CarriedConnection(Frames):
+    """Makes the calls that come over a connection, each as a task of its own, and answers them as they end.
 
     Args:
         handlers: Unary RPCs by wire name.
+
+    Attributes:
+        ended: Done once the connection and all its calls have ended.
     """
 
     def __init__(self, handlers: Mapping[str, Handle]) -> None:
+        super().__init__()
         self._handlers = handlers
-        self._streams: set[_Stream] = set()
-        self._is_draining = False
-
-    async def Carry(self, requests: AsyncIterator[pb.CarryRequest], context: Any) -> AsyncIterator[pb.CarryResponse]:
-        stream = _Stream(self._handlers, is_draining=self._is_draining)
-        self._streams.add(stream)
-        reading = asyncio.create_task(stream.read(requests))
-        try:
-            async for answers in stream.answers():
-                yield pb.CarryResponse(answers=answers)
-        finally:
-            self._streams.discard(stream)
-            reading.cancel()
-            await asyncio.gather(reading, stream.cancel(), return_exceptions=True)
-
-    def drain(self) -> None:
-        """From now on no call is begun, and streams end with their last answers. A caller makes what was not begun elsewhere."""
-        self._is_draining = True
-        for stream in self._streams:
-            stream.drain()
-
-
-class _Stream:
-    """The calls of one stream."""
-
-    def __init__(self, handlers: Mapping[str, Handle], *, is_draining: bool) -> None:
-        self._handlers = handlers
-        self._is_draining = is_draining
-        self._loop = asyncio.get_running_loop()
         self._calls: dict[int, asyncio.Task[None]] = {}
-        self._ended: list[pb.Answer] = []
-        self._something = asyncio.Event()
-        self._is_over = False
-
-    async def read(self, requests: AsyncIterator[pb.CarryRequest]) -> None:
-        """Begins and cancels calls as they come, until the caller has no more."""
-        try:
-            async for request in requests:
-                for call in request.calls:
-                    self._begin(call)
-                for number in request.cancelled:
-                    self._cancel(number)
-        finally:
-            self._is_over = True
-            self._something.set()
-
-    async def answers(self) -> AsyncIterator[list[pb.Answer]]:
-        """What has ended since the last; ends when nothing can come any more."""
-        while True:
-            await self._something.wait()
-            self._something.clear()
-            if self._ended:
-                ended, self._ended = self._ended, []
-                for portion in _portions(ended):
-                    yield portion
-            if not self._calls and not self._ended and (self._is_over or self._is_draining):
-                return
+        self._answers: deque[pb.Answer] = deque()
+        self._is_draining = self._is_over = False
+        self.ended: asyncio.Future[None] = self._loop.create_future()
 
     def drain(self) -> None:
-        """Begins nothing more."""
+        """Begins nothing more, and ends with the last answer."""
         self._is_draining = True
-        self._something.set()
+        self.wake()
 
-    async def cancel(self) -> None:
-        """Cancels what runs, and returns when it has ended."""
-        calls = dict(self._calls)
-        for number in calls:
+    def received(self, message: bytes) -> None:
+        # What comes after the farewell is not begun, as that says.
+        if self._is_over:
+            return
+        request = pb.CarryRequest.FromString(message)
+        for call in request.calls:
+            self._calls[call.number] = self._loop.create_task(self._make(call))
+        for number in request.cancelled:
             self._cancel(number)
-        await asyncio.gather(*calls.values(), return_exceptions=True)
 
-    def _begin(self, call: pb.Call) -> None:
-        self._calls[call.number] = self._loop.create_task(self._make(call))
+    def next_message(self) -> bytes | None:
+        """As many answers as fit into a frame, which one always does."""
+        answers, size = list[pb.Answer](), 0
+        while self._answers:
+            size += len(self._answers[0].message) + AROUND_BYTES
+            if answers and size > FRAME_BYTES:
+                break
+            answers.append(self._answers.popleft())
+        return pb.CarryResponse(answers=answers).SerializeToString() if answers else None
+
+    def all_sent(self) -> None:
+        if self._is_draining and not self._calls and not self._is_over:
+            self._is_over = True
+            self._transport.write(SIGN)
+            # The caller ends the connection when it has read that. Closed here, what it sends meanwhile would take the answers with it.
+            self._transport.write_eof()
+
+    def pause_writing(self) -> None:
+        """Called by the loop. Who does not read answers can make no more calls, whose answers would fill the memory."""
+        super().pause_writing()
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Called by the loop."""
+        super().resume_writing()
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Called by the loop."""
+        self._is_over = True
+        for number in list(self._calls):
+            self._cancel(number)
+        self._settle()
 
     def _cancel(self, number: int) -> None:
         if task := self._calls.get(number):
@@ -186,7 +182,16 @@ class _Stream:
 
     def _forget(self, number: int) -> None:
         self._calls.pop(number, None)
-        self._something.set()
+        self._settle()
+
+    def _settle(self) -> None:
+        """Goes on with ending, where this is the end."""
+        if self._calls or self.ended.done():
+            return
+        if self._is_draining:
+            self.wake()
+        if self.is_ended:
+            self.ended.set_result(None)
 
     async def _make(self, call: pb.Call) -> None:
         context = Context(call)
@@ -198,28 +203,15 @@ class _Stream:
                 set_status(context, Unimplemented("Method not found!"), "")
             else:
                 context.answer.message = await handle(call.message, context)
+                if len(context.answer.message) > MAX_ANSWER_BYTES:
+                    context.refuse_answer()
         except Exception as error:
             # Around the handler nothing should be left to fail; a caller hears of it all the same.
             set_status(context, shown(error, method=call.method), "")
         finally:
             self._forget(call.number)
-        self._ended.append(context.answer)
-
-
-def _portions(answers: list[pb.Answer]) -> Iterable[list[pb.Answer]]:
-    """Answers as they fit into messages, which one answer always does."""
-    if len(answers) == 1 or sum(len(answer.message) for answer in answers) <= MESSAGE_BYTES:
-        return [answers]
-    portions: list[list[pb.Answer]] = []
-    size = 0
-    for answer in answers:
-        size += len(answer.message)
-        if portions and size <= MESSAGE_BYTES:
-            portions[-1].append(answer)
-        else:
-            portions.append([answer])
-            size = len(answer.message)
-    return portions
+        self._answers.append(context.answer)
+        self.wake()
 
 
 def sent_along(call: pb.Call) -> Metadata:

@@ -1,12 +1,13 @@
-"""Many unary calls over one stream: the caller's side.
+"""Many unary calls over one connection: the caller's side.
 
-A call of its own costs gRPC some 0.3 ms of either side's processor. Carried, calls that come together travel together: whatever has come
-while a message was being sent is the next message, so that nothing waits while there is nothing to gather.
+A call of its own costs gRPC some 0.3 ms of either side's processor, and a message of a stream hardly less. Carried, calls that come
+together travel together, and between the two loops there is nothing but a frame.
 """
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextvars import Context
+from functools import partial
 from typing import Any, Final
 
 import grpc
@@ -17,65 +18,61 @@ from libs.common import status
 from libs.common.access.bearer import AUTHORIZATION, bearer
 from libs.common.access.service_tokens import ServiceTokens
 from libs.common.deadlines import Deadlines
+from libs.common.frames import AROUND_BYTES, FRAME_BYTES, Frames
 from libs.common.logs import logger
 from libs.common.request import REQUEST_ID_HEADER
 
 # Larger requests travel alone: they gain nothing, and would keep small ones waiting.
 MAX_CARRIED_BYTES: Final = 64 << 10
-# What one call may have that is carried all the same: with what is around it, a message of gRPC's must hold it.
+# What one call may have that is carried all the same: with what is around it, a frame must hold it.
 MAX_CARRIED_ALONE_BYTES: Final = 12 << 20
-# How much goes into one message.
-MESSAGE_BYTES: Final = 512 << 10
+# How long an attempt at a connection may take.
+_OPEN_SECONDS: Final = 5.0
 # How gRPC's own core says that nothing was sent; a call that never left this process is no different.
-_NOT_SENT: Final = "failed to connect to all addresses: the stream that was to carry the call ended before"
+_NOT_SENT: Final = "failed to connect to all addresses: the connection that was to carry the call ended before"
 
 _BROKE_OFF: Final = "the connection to the service broke off while it served the call; what came of it is not known"
 
 Metadata = Sequence[tuple[str, str | bytes]]
 
 
-@dataclass(slots=True)
-class Answer:
-    """What a call was answered with.
-
-    Attributes:
-        message: Encoded.
-        initial: Metadata that came before it.
-        trailing: Metadata that came behind it.
-    """
-
-    message: bytes
-    initial: Metadata = ()
-    trailing: Metadata = ()
-
-
 class Carrier:
-    """Makes calls over one stream of a channel, which is opened with the first and again after it broke. Close it before the channel.
+    """Makes calls over one connection, which is opened with the first and again after it broke. Close it before the channel.
 
     Args:
-        channel: To the server.
+        channel: To the server, which is asked over it where the connection is to be made.
+        address: `host:port` of that channel.
         tokens: What this service says that it is; None where nobody asks.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, tokens: ServiceTokens | None) -> None:
+    def __init__(self, channel: grpc.aio.Channel, address: str, tokens: ServiceTokens | None) -> None:
         self._tokens = tokens
+        self._host = address.rpartition(":")[0].strip("[]")
         self._stub: Any = carrier_pb2_grpc.CarrierInternalStub(channel)
         self._number = 0
-        self._waiting: list[pb.Call] = []
+        self._waiting: dict[int, pb.Call] = {}
         self._cancelled: list[int] = []
         self._pending: dict[int, asyncio.Future[pb.Answer]] = {}
         self._deadlines = Deadlines(self._expire)
-        self._something = asyncio.Event()
-        self._running: asyncio.Task[None] | None = None
+        self._link: _Link | None = None
+        self._opening: asyncio.Task[None] | None = None
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection."""
+        return self._link is not None
 
     async def close(self) -> None:
-        """Ends the stream, and with it all calls."""
-        if self._running:
-            self._running.cancel()
-            await asyncio.gather(self._running, return_exceptions=True)
+        """Ends the connection, and with it all calls."""
+        if self._opening:
+            self._opening.cancel()
+            await asyncio.gather(self._opening, return_exceptions=True)
+        if self._link:
+            self._link.abort()
+            self._break(self._link)
 
-    async def call(self, method: str, message: bytes, *, seconds: float, metadata: Metadata) -> Answer:
-        """Makes a call.
+    async def call(self, method: str, message: bytes, *, seconds: float, metadata: Metadata) -> bytes:
+        """Makes a call. What it is answered with, encoded.
 
         Args:
             method: Wire name.
@@ -84,14 +81,17 @@ class Carrier:
             metadata: Sent along.
 
         Raises:
-            grpc.aio.AioRpcError: the server refused, or the stream broke off.
+            grpc.aio.AioRpcError: the server refused, or the connection broke off.
         """
         self._number = number = self._number + 1
-        pending = self._pending[number] = asyncio.get_running_loop().create_future()
-        self._waiting.append(called(number, method, message, seconds, metadata))
-        self._something.set()
-        if self._running is None or self._running.done():
-            self._running = asyncio.create_task(self._run())
+        pending: asyncio.Future[pb.Answer] = asyncio.get_running_loop().create_future()
+        self._pending[number] = pending
+        self._waiting[number] = called(number, method, message, seconds, metadata)
+        if self._link:
+            self._link.wake()
+        elif self._opening is None:
+            # It is nobody's in particular.
+            self._opening = asyncio.create_task(self._open(), context=Context())
         self._deadlines.add(number, seconds)
         try:
             answer = await pending
@@ -103,7 +103,8 @@ class Carrier:
             self._pending.pop(number, None)
         if answer.code:
             raise _told(answer, metadata)
-        return Answer(answer.message)
+        encoded: bytes = answer.message
+        return encoded
 
     def _expire(self, number: int) -> None:
         pending = self._pending.get(number)
@@ -112,59 +113,132 @@ class Carrier:
             pending.set_exception(_error(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"))
 
     def _cancel(self, number: int) -> None:
-        self._cancelled.append(number)
-        self._something.set()
+        """Takes back a call. One that was sent is cancelled on the other side."""
+        if self._waiting.pop(number, None) is None and self._link:
+            self._cancelled.append(number)
+            self._link.wake()
 
-    async def _run(self) -> None:
-        """Keeps one stream until it ends; calls that it leaves unanswered fail."""
-        stream = self._stub.Carry(metadata=[(AUTHORIZATION, bearer(self._tokens.own()))] if self._tokens else ())
-        sending = asyncio.create_task(self._send(stream))
-        failure: grpc.aio.AioRpcError | None = None
+    async def _open(self) -> None:
+        """Makes the connection. Calls that have come meanwhile are its first, or fail where there is none."""
         try:
-            async for response in stream:
-                for answer in response.answers:
-                    pending = self._pending.get(answer.number)
-                    # Whoever waited may be gone.
-                    if pending and not pending.done():
-                        pending.set_result(answer)
-        except grpc.aio.AioRpcError as error:
-            failure = error
+            async with asyncio.timeout(_OPEN_SECONDS):
+                self._link = await self._connect()
+                self._link.wake()
+        except (grpc.aio.AioRpcError, OSError) as error:
+            logger().warning("carrier_not_opened", calls=len(self._waiting), error=_words(error))
         finally:
-            sending.cancel()
-            stream.cancel()
-            await asyncio.gather(sending, return_exceptions=True)
-            self._break(failure)
+            self._opening = None
+            if self._link is None:
+                self._fail(list(self._waiting), _NOT_SENT)
 
-    async def _send(self, stream: Any) -> None:
-        while True:
-            await self._something.wait()
-            self._something.clear()
-            while self._waiting or self._cancelled:
-                await stream.write(self._next())
+    async def _connect(self) -> "_Link":
+        metadata = [(AUTHORIZATION, bearer(self._tokens.own()))] if self._tokens else ()
+        opened: pb.OpenResponse = await self._stub.Open(pb.OpenRequest(), metadata=metadata)
+        make = partial(_Link, opened.ticket, self._next, self._take, self._break)
+        _, link = await asyncio.get_running_loop().create_connection(make, self._host, opened.port)
+        try:
+            await link.admitted
+            if link.is_ended:
+                raise ConnectionResetError("the connection ended as it began")
+        except BaseException:
+            link.abort()
+            raise
+        return link
 
-    def _next(self) -> pb.CarryRequest:
-        """As much of what waits as fits into a message, which one call always does."""
-        size = count = 0
-        for call in self._waiting:
-            size += len(call.message)
-            if count and size > MESSAGE_BYTES:
+    def _next(self) -> pb.CarryRequest | None:
+        """As much of what waits as fits into a frame, which one call always does."""
+        if not self._waiting and not self._cancelled:
+            return None
+        size, calls = 0, list[pb.Call]()
+        for call in self._waiting.values():
+            size += len(call.message) + AROUND_BYTES
+            if calls and size > FRAME_BYTES:
                 break
-            count += 1
-        request = pb.CarryRequest(calls=self._waiting[:count], cancelled=self._cancelled)
-        del self._waiting[:count]
+            calls.append(call)
+        for call in calls:
+            del self._waiting[call.number]
+        request = pb.CarryRequest(calls=calls, cancelled=self._cancelled)
         self._cancelled.clear()
         return request
 
-    def _break(self, failure: grpc.aio.AioRpcError | None) -> None:
-        unsent = {call.number for call in self._waiting}
-        self._waiting.clear()
+    def _take(self, answers: Sequence[pb.Answer]) -> None:
+        for answer in answers:
+            pending = self._pending.get(answer.number)
+            # Whoever waited may be gone.
+            if pending and not pending.done():
+                pending.set_result(answer)
+
+    def _break(self, link: "_Link") -> None:
+        """A connection has ended. Calls that it leaves unanswered fail."""
+        if link is not self._link:
+            return
+        self._link = None
         self._cancelled.clear()
-        pending = {number: one for number, one in self._pending.items() if not one.done()}
-        if failure and pending:
-            logger().warning("carrier_broke_off", calls=len(pending), code=failure.code().name, details=failure.details())
-        for number, one in pending.items():
-            # Whatever ended the stream, it is not what came of the call.
-            one.set_exception(_error(grpc.StatusCode.UNAVAILABLE, _NOT_SENT if number in unsent else _BROKE_OFF))
+        self._fail(list(self._waiting), _NOT_SENT)
+        # Whatever ended the connection, it is not what came of the calls.
+        self._fail(list(self._pending), _NOT_SENT if link.is_farewell_said else _BROKE_OFF)
+
+    def _fail(self, numbers: Sequence[int], details: str) -> None:
+        failed = 0
+        for number in numbers:
+            self._waiting.pop(number, None)
+            pending = self._pending.get(number)
+            if pending and not pending.done():
+                pending.set_exception(_error(grpc.StatusCode.UNAVAILABLE, details))
+                failed += 1
+        if failed and details is _BROKE_OFF:
+            logger().warning("carrier_broke_off", calls=failed)
+
+
+class _Link(Frames):
+    """The caller's end of a connection.
+
+    Args:
+        ticket: What lets it in.
+        next_request: What is to be sent next.
+        take: Takes what calls were answered with.
+        broke: Called once, when nothing more can come.
+
+    Attributes:
+        admitted: Done once the server has let it in; fails where it does not.
+        is_farewell_said: Whether the server has said that whatever it has not answered it has not begun.
+    """
+
+    def __init__(
+        self,
+        ticket: bytes,
+        next_request: Callable[[], pb.CarryRequest | None],
+        take: Callable[[Sequence[pb.Answer]], None],
+        broke: Callable[["_Link"], None],
+    ) -> None:
+        super().__init__()
+        self._ticket, self._next_request, self._take_answers, self._broke = ticket, next_request, take, broke
+        self.admitted: asyncio.Future[None] = self._loop.create_future()
+        self.is_farewell_said = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._transport.write(self._ticket)
+
+    def next_message(self) -> bytes | None:
+        request = self._next_request()
+        return request.SerializeToString() if request else None
+
+    def received(self, message: bytes) -> None:
+        if message:
+            self._take_answers(pb.CarryResponse.FromString(message).answers)
+        elif not self.admitted.done():
+            self.admitted.set_result(None)
+        else:
+            self.is_farewell_said = True
+            self.abort()
+            self._broke(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Called by the loop."""
+        if not self.admitted.done():
+            self.admitted.set_exception(error or ConnectionResetError("the service did not let the connection in"))
+        self._broke(self)
 
 
 def called(number: int, method: str, message: bytes, seconds: float, metadata: Metadata) -> pb.Call:
@@ -189,3 +263,9 @@ def _told(answer: pb.Answer, metadata: Metadata) -> grpc.aio.AioRpcError:
 
 def _error(code: grpc.StatusCode, details: str, trailing: Metadata = ()) -> grpc.aio.AioRpcError:
     return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(*trailing), details)
+
+
+def _words(error: grpc.aio.AioRpcError | OSError) -> str:
+    if isinstance(error, grpc.aio.AioRpcError):
+        return f"{error.code().name}: {error.details()}"
+    return str(error) or type(error).__name__

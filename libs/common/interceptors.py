@@ -23,9 +23,7 @@ from libs.common.logs import logger
 from libs.common.policy import Access, Policy, policy_of
 
 # Calls that answer even when the server is full.
-_RESERVED: Final = "/grpc.health.v1.Health/"
-# What has its calls end before it does, when its server stops.
-_ENDS_BY_ITSELF: Final = "/kiln.carrier.v1.CarrierInternal/Carry"
+_RESERVED: Final = ("/grpc.health.v1.Health/", "/kiln.carrier.v1.CarrierInternal/")
 # How often it is asked whether who makes a call that stays open still may.
 _RECHECK_SECONDS: Final = 1.0
 
@@ -35,8 +33,8 @@ class ServerInterceptor:
 
     Args:
         guard: Says who makes a call, and whether it may.
-        max_concurrent: Calls served at once; more are refused with `RESOURCE_EXHAUSTED`. Health checks and streams that stay open
-            do not count.
+        max_concurrent: Calls served at once; more are refused with `RESOURCE_EXHAUSTED`. Health checks, what opens a
+            connection for carried calls, and streams that stay open do not count.
         audit_log: Where calls are written down that must be; None for a server without such calls.
     """
 
@@ -244,7 +242,7 @@ class _Call:
         if self._policy.deadline_seconds is None and token:
             self._task = _current_task()
             self._recheck(token)
-            if self._policy.access is Access.SERVICE and self._method != _ENDS_BY_ITSELF:
+            if self._policy.access is Access.SERVICE:
                 self._server.watches.add(self)
 
     def stop(self) -> None:

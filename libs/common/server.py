@@ -23,7 +23,8 @@ from libs.common.access.guard import Guard, OpenGuard, TokenGuard
 from libs.common.access.service_tokens import ServiceTokens
 from libs.common.access.watch import TokenState, TokenWatch
 from libs.common.audit import AuditLog
-from libs.common.carried import CarrierServicer, Handlers
+from libs.common.carried import Handlers
+from libs.common.carrier_servicer import CarrierServicer
 from libs.common.channel import MAX_MESSAGE_BYTES, PING_TIMEOUT, open_channel
 from libs.common.errors import KilnError
 from libs.common.interceptors import ServerInterceptor
@@ -237,7 +238,7 @@ class Server:
         self._carrier.drain()
         if self._around:
             self._around.end_watches()
-        await self._server.stop(drain_seconds)
+        await asyncio.gather(self._server.stop(drain_seconds), self._carrier.stop(drain_seconds))
 
 
 async def start_server(
@@ -249,7 +250,8 @@ async def start_server(
     max_streams: int = MAX_STREAMS,
     credentials: grpc.ServerCredentials | None = None,
 ) -> Server:
-    """Starts a server with health and reflection. What the registrations add is there for carried calls as well.
+    """Starts a server with health and reflection. What the registrations add is there for carried calls as well, which come in
+    at a port beside.
 
     Args:
         address: `host:port`.
@@ -279,6 +281,8 @@ async def start_server(
         _ = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
     except RuntimeError as error:
         raise OSError(f"cannot listen on {address}: is it taken?") from error
+    if handlers:
+        await carrier.start(address.rpartition(":")[0].strip("[]"))
     await server.start()
     for service in ("", *services):
         await health_servicer.set(service, health_pb2.HealthCheckResponse.SERVING)

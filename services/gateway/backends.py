@@ -1,6 +1,6 @@
 """The services behind the gateway: one channel each, calls that survive a restart of the other side, and their health.
 
-Small unary calls are carried over one stream for each service, whatever else waits for an answer. A call is sent again only where that
+Small unary calls are carried over one connection for each service, whatever else waits for an answer. A call is sent again only where that
 cannot run anything twice: when no connection came about, so that nothing was sent; when the service says that it is only starting, or
 already stopping; or when the RPC's policy says that it is idempotent, and not too many are.
 """
@@ -18,7 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from libs.common import channel, request, status
 from libs.common.access.service_tokens import ServiceTokens
-from libs.common.carrier import MAX_CARRIED_ALONE_BYTES, MAX_CARRIED_BYTES, Answer, Carrier, Metadata
+from libs.common.carrier import MAX_CARRIED_ALONE_BYTES, MAX_CARRIED_BYTES, Carrier, Metadata
 from libs.common.errors import ResourceExhausted, Unavailable
 from libs.common.ids import uuid7_text
 from libs.common.policy import policy_of
@@ -79,7 +79,7 @@ class Backend:
         self._channel = grpc.aio.insecure_channel(address, options=channel.OPTIONS)
         self._health: Any = health_pb2_grpc.HealthStub(self._channel)
         self._unary: dict[str, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {}
-        self._carrier = Carrier(self._channel, tokens)
+        self._carrier = Carrier(self._channel, address, tokens)
         self._budget = RetryBudget()
 
     async def close(self) -> None:
@@ -87,8 +87,8 @@ class Backend:
         await self._carrier.close()
         await self._channel.close()
 
-    async def unary(self, method: str, message: bytes, *, seconds: float, metadata: Metadata) -> Answer:
-        """Calls a unary RPC.
+    async def unary(self, method: str, message: bytes, *, seconds: float, metadata: Metadata) -> bytes:
+        """Calls a unary RPC. What it answers.
 
         Args:
             method: Wire name.
@@ -104,7 +104,7 @@ class Backend:
         until = time.monotonic() + seconds
         self._budget.earn()
         for attempt in range(1, _ATTEMPTS + 1):
-            if not self._is_connected():
+            if not self._carrier.is_connected:
                 await self.connected(until - time.monotonic())
             try:
                 return await self._call(method, message, seconds=max(0.001, until - time.monotonic()), metadata=metadata)
@@ -124,7 +124,7 @@ class Backend:
             return attempt < _ATTEMPTS
         return policy_of(method).idempotent and attempt < _ATTEMPTS_IF_BEGUN and self._budget.spend()
 
-    def _call(self, method: str, message: bytes, *, seconds: float, metadata: Metadata) -> Awaitable[Answer]:
+    def _call(self, method: str, message: bytes, *, seconds: float, metadata: Metadata) -> Awaitable[bytes]:
         if len(message) <= MAX_CARRIED_BYTES:
             return self._carrier.call(method, message, seconds=seconds, metadata=metadata)
         if self.name == _ALWAYS_CARRIED:
@@ -134,11 +134,7 @@ class Backend:
         # What a service is told of where a caller is, it believes of carried calls alone.
         if policy_of(method).audited and len(message) <= MAX_CARRIED_ALONE_BYTES:
             return self._carrier.call(method, message, seconds=seconds, metadata=metadata)
-        return self._call_alone(method, message, seconds=seconds, metadata=metadata)
-
-    async def _call_alone(self, method: str, message: bytes, *, seconds: float, metadata: Metadata) -> Answer:
-        call = self._callable(method)(message, timeout=seconds, metadata=metadata)
-        return Answer(await call, tuple(await call.initial_metadata()), tuple(await call.trailing_metadata()))
+        return self._callable(method)(message, timeout=seconds, metadata=metadata)
 
     async def stream(self, method: str, *, seconds: float | None, metadata: Metadata) -> StreamCall:
         """Begins a call whose messages are a stream on either side.

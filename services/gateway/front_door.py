@@ -18,7 +18,7 @@ from grpc_health.v1 import health_pb2
 
 from libs.common import errors, request, status
 from libs.common.access.bearer import AUTHORIZATION
-from libs.common.carrier import Answer, Metadata
+from libs.common.carrier import Metadata
 from libs.common.interceptors import address_of, agent_of, said, set_status, shown
 from libs.common.logs import logger
 from libs.common.policy import policy_of
@@ -82,12 +82,12 @@ class Proxy(grpc.GenericRpcHandler):
         async with self._around(method, context) as metadata:
             seconds = self._admit(method, context) or 0
 
-            async def call(of_caller: Metadata) -> Answer:
+            async def call(of_caller: Metadata) -> bytes:
                 return await backend.unary(method, message, seconds=seconds, metadata=[*metadata, *of_caller])
 
             answer = await self._callers.call(method, _caller(context), call)
             context.set_trailing_metadata(((request.REQUEST_ID_HEADER, request.request_id.get()),))
-            return answer.message
+            return answer
         return b""  # the error is set
 
     async def _stream(self, method: str, backend: Backend, messages: AsyncIterator[bytes], context: Context) -> None:

@@ -9,7 +9,6 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 
 from libs.common import status
-from libs.common.carrier import Answer as Answered
 from libs.common.carrier import Metadata
 from libs.common.errors import InvalidArgument, KilnError, Unauthenticated
 from libs.common.policy import policy_of
@@ -65,7 +64,7 @@ class RpcEndpoint:
         message = bound.SerializeToString()
         metadata = onward_metadata(self._wire_name, request_id.get())
 
-        def call(of_caller: Metadata) -> Awaitable[Answered]:
+        def call(of_caller: Metadata) -> Awaitable[bytes]:
             return self._backend.unary(self._wire_name, message, seconds=self._seconds, metadata=[*metadata, *of_caller])
 
         try:
@@ -78,7 +77,7 @@ class RpcEndpoint:
             raise known from None
         if self._status == 204:
             return self._done()
-        output = self._output.FromString(answer.message)
+        output = self._output.FromString(answer)
         headers = writing.header_values(output)
         self._add_cookies(headers, output)
         if self._location:

@@ -231,7 +231,7 @@ TABLE: Final[Mapping[str, Mapping[str, str]]] = {
     # The credential that is asked about is none.
     "kiln.auth.v1.AuthInternal/ExchangeCredential": {"-": "UUUU DDD DD U"},
     "kiln.auth.v1.AuthInternal/WatchTokens": {"-": "UUUU DDD DD +"},
-    "kiln.carrier.v1.CarrierInternal/Carry": {"-": "UUUU DDD DD +"},
+    "kiln.carrier.v1.CarrierInternal/Open": {"-": "UUUU DDD DD +"},
     "kiln.compiler.v1.CompilerInternal/GetArtifact": {"-": "UUUU DDD DD N"},
     "kiln.registry.v1.RegistryInternal/Watch": {"-": "UUUU DDD DD +"},
     "kiln.registry.v1.RegistryInternal/ResolveVersion": {"own": "UUUU DDD DD +", "absent": "UUUU DDD DD N"},

@@ -284,8 +284,7 @@ def _first_answer(channel: grpc.Channel, method: MethodDescriptor, message: Mess
     """What a call answers first; None where it answers nothing."""
     kind = f"{'stream' if method.client_streaming else 'unary'}_{'stream' if method.server_streaming else 'unary'}"
     call: Any = getattr(channel, kind)(wire_name(method), response_deserializer=message_class(method.output_type).FromString)
-    # Of the carrier nothing is asked.
-    asked: Any = iter([] if method.name == "Carry" else [message.SerializeToString()])
+    asked: Any = iter([message.SerializeToString()])
     answers = call(asked if method.client_streaming else next(asked), metadata=metadata, timeout=30)
     if not method.server_streaming:
         only: Message = answers

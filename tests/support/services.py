@@ -1,12 +1,13 @@
 """Services that answer as a test says, for what stands in front of them or follows them."""
 
+import secrets
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from queue import SimpleQueue
-from threading import Thread
-from typing import Any, Never
+from threading import Lock, Thread
+from typing import IO, Any, Never
 
 import grpc
 from google.protobuf import message_factory
@@ -21,7 +22,9 @@ from kiln.registry.v1 import registry_pb2
 
 from libs.common import status
 from libs.common.carried import sent_along
+from libs.common.carrier_servicer import TICKET_BYTES
 from libs.common.errors import KilnError
+from libs.common.frames import SIGN
 from libs.local.ports import free_ports
 
 _FILES = (auth_pb2, compiler_pb2, executor_pb2, registry_pb2)
@@ -32,7 +35,8 @@ _METHODS: dict[str, MethodDescriptor] = {
     for method in service.methods
 }
 
-CARRY = "/kiln.carrier.v1.CarrierInternal/Carry"
+OPEN = "/kiln.carrier.v1.CarrierInternal/Open"
+_LENGTH_BYTES = 4
 
 Answering = Callable[[Any, grpc.ServicerContext], Any]
 
@@ -48,12 +52,18 @@ class Call:
 
 
 class Services(grpc.GenericRpcHandler):
-    """Every service of Kiln at one address. An RPC that a test says nothing about is UNIMPLEMENTED."""
+    """Every service of Kiln at one address. An RPC that a test says nothing about is UNIMPLEMENTED.
+
+    Attributes:
+        carried_port: Where it says that it takes carried calls.
+    """
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self._answers: dict[str, Answering] = {}
         self._refusals: list[KilnError] = []
+        self.carried_port = 0
+        self._tickets: set[bytes] = set()
 
     def on(self, name: str, answer: Answering) -> None:
         """What an RPC answers from now on: a message, or bytes as they go over the wire; or many, where it answers with a stream.
@@ -74,8 +84,8 @@ class Services(grpc.GenericRpcHandler):
 
     def service(self, handler_call_details: Any) -> Any:
         """The handler of an RPC."""
-        if handler_call_details.method == CARRY:
-            return grpc.stream_stream_rpc_method_handler(self._carry, carrier_pb2.CarryRequest.FromString, _written)
+        if handler_call_details.method == OPEN:
+            return grpc.unary_unary_rpc_method_handler(self._open, carrier_pb2.OpenRequest.FromString, _written)
         return self._handler(handler_call_details.method, _by_name(handler_call_details.invocation_metadata))
 
     def _handler(self, name: str, metadata: dict[str, str | bytes], *, is_carried: bool = False) -> Any:
@@ -103,10 +113,27 @@ class Services(grpc.GenericRpcHandler):
             return grpc.unary_unary_rpc_method_handler(handle)
         return grpc.stream_stream_rpc_method_handler(stream) if method.client_streaming else grpc.unary_stream_rpc_method_handler(stream)
 
-    def _carry(self, requests: Iterator[carrier_pb2.CarryRequest], context: grpc.ServicerContext) -> Iterator[carrier_pb2.CarryResponse]:
-        """Makes the calls of a stream, each in a thread of its own, as they would be made by themselves."""
-        answers: SimpleQueue[carrier_pb2.Answer | None] = SimpleQueue()
+    def listen(self) -> socket.socket:
+        """Takes carried calls from now on, until what this returns is closed."""
+        listening = socket.create_server(("127.0.0.1", 0))
+        self.carried_port = listening.getsockname()[1]
+        Thread(target=self._accept, args=(listening,), daemon=True).start()
+        return listening
+
+    def _open(self, request: Any, context: grpc.ServicerContext) -> carrier_pb2.OpenResponse:
+        ticket = secrets.token_bytes(TICKET_BYTES)
+        self._tickets.add(ticket)
+        return carrier_pb2.OpenResponse(port=self.carried_port, ticket=ticket)
+
+    def _accept(self, listening: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                Thread(target=self._carry, args=(listening.accept()[0],), daemon=True).start()
+
+    def _carry(self, connection: socket.socket) -> None:
+        """Makes the calls of a connection, each in a thread of its own, as they would be made by themselves."""
         calls: dict[int, _CarriedContext] = {}
+        sending = Lock()
 
         def make(call: carrier_pb2.Call, of_call: "_CarriedContext") -> None:
             handler = self._handler(call.method, of_call.metadata, is_carried=True)
@@ -119,26 +146,42 @@ class Services(grpc.GenericRpcHandler):
                     pass
                 except Exception as error:
                     of_call.answer.code, of_call.answer.details = 2, f"Exception calling application: {error}"
-            answers.put(of_call.answer)
+            with suppress(OSError), sending:
+                connection.sendall(framed(carrier_pb2.CarryResponse(answers=[of_call.answer])))
 
-        def read() -> None:
-            with suppress(grpc.RpcError):
-                for request in requests:
-                    for call in request.calls:
-                        calls[call.number] = _CarriedContext(call)
-                        Thread(target=make, args=(call, calls[call.number]), daemon=True).start()
-                    for number in request.cancelled:
-                        calls[number].cancel()
-            answers.put(None)
+        with connection, suppress(OSError, EOFError), connection.makefile("rb") as coming:
+            ticket = coming.read(TICKET_BYTES)
+            if ticket not in self._tickets:
+                return
+            self._tickets.remove(ticket)
+            connection.sendall(SIGN)
+            while True:
+                request = carrier_pb2.CarryRequest.FromString(unframed(coming))
+                for call in request.calls:
+                    calls[call.number] = _CarriedContext(call)
+                    Thread(target=make, args=(call, calls[call.number]), daemon=True).start()
+                for number in request.cancelled:
+                    calls[number].cancel()
+        for one in calls.values():
+            one.cancel()
 
-        def cancel_all() -> None:
-            for one in calls.values():
-                one.cancel()
 
-        context.add_callback(cancel_all)
-        Thread(target=read, daemon=True).start()
-        while (answer := answers.get()) is not None:
-            yield carrier_pb2.CarryResponse(answers=[answer])
+def framed(message: Any) -> bytes:
+    """A message as it is sent over a connection of carried calls."""
+    encoded: bytes = message.SerializeToString()
+    return len(encoded).to_bytes(_LENGTH_BYTES) + encoded
+
+
+def unframed(coming: IO[bytes]) -> bytes:
+    """The next message of such a connection.
+
+    Raises:
+        EOFError: it has ended.
+    """
+    length = coming.read(_LENGTH_BYTES)
+    if len(length) < _LENGTH_BYTES:
+        raise EOFError
+    return coming.read(int.from_bytes(length))
 
 
 class _Aborted(Exception):
@@ -188,10 +231,14 @@ def running_services() -> Iterator[tuple[str, Services]]:
     healthy.set("", health_pb2.HealthCheckResponse.SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
     server.add_insecure_port(address)
+    listening = services.listen()
     server.start()
     try:
         yield address, services
     finally:
+        # Wakes who waits there, which closing does not.
+        listening.shutdown(socket.SHUT_RDWR)
+        listening.close()
         server.stop(0).wait()
 
 

@@ -53,7 +53,7 @@ class Serving:
         """A login that a gateway passes on."""
         origin = [(request.CALLER_ADDRESS_HEADER, address), (request.CALLER_AGENT_HEADER, agent)]
         answer = await self.carrier.call("/kiln.auth.v1.Auth/Login", _bytes(message), seconds=10, metadata=origin)
-        return pb.LoginResponse.FromString(answer.message)
+        return pb.LoginResponse.FromString(answer)
 
 
 def by(credential: str) -> dict[str, Any]:
@@ -87,7 +87,7 @@ async def serving(world: AuthWorld, url: str) -> AsyncIterator[Serving]:
             asyncio.create_task(forever("watch", watch.tell, pause_seconds=0)),
             asyncio.create_task(forever("token_watch", TokenWatch(stub, state).follow, pause_seconds=0.1)),
         ]
-        carrier = Carrier(own, services)
+        carrier = Carrier(own, address, services)
         try:
             await until(lambda: state.silent_seconds is not None)
             yield Serving(world, auth_pb2_grpc.AuthStub(channel), auth_pb2_grpc.AuditStub(channel), stub, carrier)

@@ -23,7 +23,7 @@ from libs.common.access.guard import TokenGuard
 from libs.common.access.principal import Principal, Role, caller
 from libs.common.access.service_tokens import ServiceTokens
 from libs.common.access.watch import TokenState, TokenWatch
-from libs.common.carrier import Answer, Carrier
+from libs.common.carrier import Carrier
 from libs.common.channel import open_channel
 from libs.common.errors import KilnError
 from libs.common.interceptors import ServerInterceptor, address_of
@@ -91,6 +91,7 @@ class Server:
     auth: PlayedAuth
     state: TokenState
     channel: grpc.aio.Channel
+    address: str
 
     async def get(self, metadata: Metadata) -> str:
         """Who calls, as `GetFunction` sees it."""
@@ -120,7 +121,7 @@ class Server:
 
     def carrier(self, tokens: ServiceTokens | None = OTHERS) -> Carrier:
         """A carrier to it."""
-        return Carrier(self.channel, tokens)
+        return Carrier(self.channel, self.address, tokens)
 
 
 def bearer(text: str) -> Metadata:
@@ -167,7 +168,7 @@ async def serving(auth: tuple[str, PlayedAuth], grace_seconds: float = 30) -> As
             ),
         )
         try:
-            yield Server(played, state, channel)
+            yield Server(played, state, channel, address)
         finally:
             await running.stop(0)
             following.cancel()
@@ -398,12 +399,12 @@ async def test_who_was_seen_is_served_while_auth_is_silent_for_the_grace_alone(a
 # Calls that are carried
 
 
-async def carried(carrier: Carrier, metadata: Metadata, method: str = GET) -> Answer:
+async def carried(carrier: Carrier, metadata: Metadata, method: str = GET) -> bytes:
     return await carrier.call(method, b"", seconds=5, metadata=metadata)
 
 
 async def carried_caller(carrier: Carrier, metadata: Metadata) -> str:
-    return str(registry_pb2.Function.FromString((await carried(carrier, metadata)).message).id)
+    return str(registry_pb2.Function.FromString(await carried(carrier, metadata)).id)
 
 
 async def test_each_carried_call_is_its_own_callers(server: Server) -> None:
@@ -416,7 +417,7 @@ async def test_each_carried_call_is_its_own_callers(server: Server) -> None:
     await carrier.close()
 
 
-async def test_a_carried_call_has_nothing_of_what_the_stream_was_opened_with(server: Server) -> None:
+async def test_a_carried_call_has_nothing_of_what_the_connection_was_opened_with(server: Server) -> None:
     carrier = server.carrier()
     user = dev()
 
@@ -448,19 +449,19 @@ async def test_only_a_service_may_carry_calls(server: Server, who: str) -> None:
     }
     expected = {"nobody": ("UNAUTHENTICATED", "NO_CREDENTIAL"), "another secret": ("UNAUTHENTICATED", "BAD_TOKEN")}
     stub: Any = carrier_pb2_grpc.CarrierInternalStub(server.channel)
-    stream = stub.Carry(metadata=presented[who])
 
-    assert await refusal(asyncio.wait_for(stream.read(), 5)) == expected.get(who, ("PERMISSION_DENIED", "NOT_FOR_YOU"))
+    assert await refusal(stub.Open(carrier_pb2.OpenRequest(), metadata=presented[who])) == expected.get(
+        who, ("PERMISSION_DENIED", "NOT_FOR_YOU")
+    )
 
 
-async def test_a_stream_of_a_service_carries_calls(server: Server) -> None:
-    stub: Any = carrier_pb2_grpc.CarrierInternalStub(server.channel)
-    stream = stub.Carry(metadata=bearer(OTHERS.own()))
+async def test_a_connection_of_a_service_carries_calls(server: Server) -> None:
+    carrier = server.carrier()
 
-    await stream.write(carrier_pb2.CarryRequest(calls=[carrier_pb2.Call(number=1, method=LOGIN)]))
+    answer = await carried(carrier, [], LOGIN)
 
-    assert [answer.code for answer in (await stream.read()).answers] == [0]
-    stream.cancel()
+    assert auth_pb2.LoginResponse.FromString(answer).session_token == ""
+    await carrier.close()
 
 
 # Where callers are
@@ -482,5 +483,5 @@ async def test_what_a_service_says_of_callers_whose_calls_it_carries_is_believed
 
     answer = await carried(carrier, [("x-kiln-caller-address", "203.0.113.9")], LOGIN)
 
-    assert auth_pb2.LoginResponse.FromString(answer.message).session_token == "203.0.113.9"
+    assert auth_pb2.LoginResponse.FromString(answer).session_token == "203.0.113.9"
     await carrier.close()

@@ -8,24 +8,28 @@ from typing import Any
 import grpc
 import pytest
 import pytest_asyncio
-from kiln.carrier.v1 import carrier_pb2, carrier_pb2_grpc
+from kiln.carrier.v1 import carrier_pb2
 from kiln.registry.v1 import registry_pb2, registry_pb2_grpc
+from structlog.testing import capture_logs
 
 from libs.common import status
 from libs.common.access.guard import OpenGuard
-from libs.common.carried import CarrierServicer
-from libs.common.carrier import Answer, Carrier
+from libs.common.carried import CarriedConnection
+from libs.common.carrier import Carrier
 from libs.common.errors import InvalidArgument
 from libs.common.interceptors import ServerInterceptor
 from libs.common.request import request_id
 from libs.common.server import Server, start_server
 from libs.local.ports import free_ports
 from tests.support.audit import KeptAuditLog
+from tests.support.carrying import visiting
 from tests.support.waiting import until
 
 GET = "/kiln.registry.v1.Registry/GetFunction"
-# One such answer fits into a message, as the client here takes them, and two do not.
-LARGE = 3 << 20
+# One such answer fits into a frame, and all of four do not.
+LARGE = 5 << 20
+NOT_SENT = "failed to connect to all addresses"
+BROKE_OFF = "the connection to the service broke off while it served the call; what came of it is not known"
 RegistryServicer: Any = registry_pb2_grpc.RegistryServicer
 
 
@@ -61,12 +65,12 @@ class Carried:
     channel: grpc.aio.Channel
     carrier: Carrier
 
-    async def call(self, identity: str, *, seconds: float = 10, method: str = GET) -> Answer:
+    async def call(self, identity: str, *, seconds: float = 10, method: str = GET) -> bytes:
         message = registry_pb2.GetFunctionRequest(id=identity).SerializeToString()
         return await self.carrier.call(method, message, seconds=seconds, metadata=[("x-request-id", f"request-{identity}")])
 
     async def get(self, identity: str, **more: Any) -> str:
-        return registry_pb2.Function.FromString((await self.call(identity, **more)).message).id
+        return registry_pb2.Function.FromString(await self.call(identity, **more)).id
 
     async def refusal(self, identity: str, **more: Any) -> grpc.aio.AioRpcError:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -85,7 +89,7 @@ async def carried() -> AsyncIterator[Carried]:
         around=ServerInterceptor(OpenGuard(), max_concurrent=4, audit_log=KeptAuditLog()),
     )
     async with grpc.aio.insecure_channel(address) as channel:
-        carrier = Carrier(channel, None)
+        carrier = Carrier(channel, address, None)
         yield Carried(registry, server, channel, carrier)
         await carrier.close()
     await server.stop(0)
@@ -94,7 +98,7 @@ async def carried() -> AsyncIterator[Carried]:
 async def test_a_call_is_answered_and_has_its_metadata_with_it(carried: Carried) -> None:
     answer = await carried.call("one")
 
-    assert registry_pb2.Function.FromString(answer.message).id == "one"
+    assert registry_pb2.Function.FromString(answer).id == "one"
     assert carried.registry.request_ids == ["request-one"]
 
 
@@ -134,9 +138,9 @@ async def test_calls_that_come_together_travel_together(carried: Carried, monkey
     sizes: list[int] = []
     plain = Carrier._next
 
-    def counted(carrier: Carrier) -> carrier_pb2.CarryRequest:
+    def counted(carrier: Carrier) -> carrier_pb2.CarryRequest | None:
         request = plain(carrier)
-        sizes.append(len(request.calls))
+        sizes.append(len(request.calls) if request else 0)
         return request
 
     monkeypatch.setattr(Carrier, "_next", counted)
@@ -144,7 +148,7 @@ async def test_calls_that_come_together_travel_together(carried: Carried, monkey
     await asyncio.gather(*(carried.call(str(number)) for number in range(4)))
 
     assert sum(sizes) == 4
-    assert len(sizes) < 4
+    assert len([size for size in sizes if size]) < 4
 
 
 async def test_a_caller_that_goes_away_ends_its_call(carried: Carried) -> None:
@@ -157,18 +161,28 @@ async def test_a_caller_that_goes_away_ends_its_call(carried: Carried) -> None:
 
 
 async def test_a_call_whose_caller_goes_before_it_began_is_not_begun_and_leaves_nothing_behind(carried: Carried) -> None:
-    stream: Any = carrier_pb2_grpc.CarrierInternalStub(carried.channel).Carry()
     early, late = (
         carrier_pb2.Call(number=number, method=GET, message=registry_pb2.GetFunctionRequest(id=str(number)).SerializeToString())
         for number in (1, 2)
     )
 
-    await stream.write(carrier_pb2.CarryRequest(calls=[early, late], cancelled=[1]))
+    async with visiting(carried) as visit:
+        await visit.let_in()
+        visit.send(carrier_pb2.CarryRequest(calls=[early, late], cancelled=[1]))
 
-    assert [one.number for one in (await stream.read()).answers] == [2]
-    assert carried.registry.began == ["2"]
-    assert [len(one._calls) for one in _streams(carried.server)] == [0]
-    stream.cancel()
+        assert [one.number for one in (await visit.answers()).answers] == [2]
+        assert carried.registry.began == ["2"]
+        assert [len(one._calls) for one in _connections(carried.server)] == [0]
+
+
+async def test_a_call_whose_caller_goes_before_it_was_sent_is_not_sent(carried: Carried) -> None:
+    early, late = (asyncio.create_task(carried.get(name)) for name in ("early", "late"))
+    await asyncio.sleep(0)
+
+    early.cancel()
+
+    assert await late == "late"
+    assert carried.registry.began == ["late"]
 
 
 async def test_a_deadline_that_passes_is_told_and_ends_the_call(carried: Carried) -> None:
@@ -213,23 +227,36 @@ async def test_a_server_that_stops_ends_what_it_has_begun_and_begins_nothing(car
     assert carried.registry.began == ["slow"]
 
 
-async def test_a_stream_that_breaks_fails_its_calls_and_the_next_opens_another(carried: Carried) -> None:
-    slow = asyncio.create_task(carried.call("slow"))
-    await until(lambda: carried.registry.began == ["slow"])
+async def test_calls_that_were_begun_by_a_service_that_dies_are_told_that_nothing_is_known_of_them(carried: Carried) -> None:
+    slow = [asyncio.create_task(carried.refusal(f"slow-{number}")) for number in range(3)]
+    await until(lambda: len(carried.registry.began) == 3)
 
-    for stream in list(_streams(carried.server)):
-        stream.drain()
-        await stream.cancel()
+    for connection in _connections(carried.server):
+        connection.abort()
 
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await slow
-    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    refusals = await asyncio.gather(*slow)
+    assert {one.code() for one in refusals} == {grpc.StatusCode.UNAVAILABLE}
+    assert {one.details() for one in refusals} == {BROKE_OFF}
+    await until(lambda: len(carried.registry.cancelled) == 3)
     assert await carried.get("again") == "again"
 
 
-def _streams(server: Server) -> Any:
-    carrier: CarrierServicer = server._carrier
-    return carrier._streams
+async def test_a_service_that_has_stopped_says_what_it_has_not_begun(carried: Carried) -> None:
+    assert await carried.get("one") == "one"
+    (connection,) = _connections(carried.server)
+
+    # The call is on its way when the service says that it was the last.
+    connection.drain()
+    connection.all_sent()
+    refusal = await carried.refusal("late")
+
+    assert refusal.code() is grpc.StatusCode.UNAVAILABLE
+    assert str(refusal.details()).startswith(NOT_SENT)
+    assert carried.registry.began == ["one"]
+
+
+def _connections(server: Server) -> list[CarriedConnection]:
+    return list(server._carrier._connections)
 
 
 async def test_a_server_that_is_gone_is_told_as_such(carried: Carried) -> None:
@@ -240,27 +267,25 @@ async def test_a_server_that_is_gone_is_told_as_such(carried: Carried) -> None:
     assert refusal.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
-class Failing(carrier_pb2_grpc.CarrierInternalServicer):
-    """Ends every stream with an error of its own, once something has come."""
-
-    async def Carry(self, request_iterator: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
-        await anext(request_iterator)
-        await context.abort(grpc.StatusCode.INTERNAL, "what no caller need know")
-        yield carrier_pb2.CarryResponse()
-
-
-async def test_however_a_stream_fails_its_calls_are_told_that_nothing_is_known_of_them() -> None:
-    server, address = grpc.aio.server(), f"127.0.0.1:{free_ports(1)[0]}"
-    carrier_pb2_grpc.add_CarrierInternalServicer_to_server(Failing(), server)
-    server.add_insecure_port(address)
-    await server.start()
+async def test_calls_wait_for_one_attempt_at_a_connection_which_fails_them_all_as_not_sent(carried: Carried) -> None:
+    address = f"127.0.0.1:{free_ports(1)[0]}"
     async with grpc.aio.insecure_channel(address) as channel:
-        carrier = Carrier(channel, None)
+        carrier = Carrier(channel, address, None)
+        calls = [carrier.call(GET, b"", seconds=10, metadata=()) for _ in range(3)]
 
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await carrier.call(GET, b"", seconds=10, metadata=())
+        with capture_logs() as lines:
+            failures = await asyncio.gather(*calls, return_exceptions=True)
 
-        await carrier.close()
-    await server.stop(0)
-    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-    assert "what no caller need know" not in str(caught.value.details())
+    assert [str(one.details())[: len(NOT_SENT)] for one in failures if isinstance(one, grpc.aio.AioRpcError)] == [NOT_SENT] * 3
+    assert [(line["event"], line["calls"]) for line in lines] == [("carrier_not_opened", 3)]
+
+
+async def test_an_answer_that_cannot_be_carried_fails_its_call_alone(carried: Carried, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("libs.common.carried.MAX_ANSWER_BYTES", LARGE)
+    slow = asyncio.create_task(carried.get("slow"))
+
+    refusal = await carried.refusal("large")
+
+    assert status.from_rpc_error(refusal).reason == "ANSWER_TOO_LARGE"
+    carried.registry.may_answer.set()
+    assert await slow == "slow"

@@ -26,14 +26,42 @@ CALLS: Final = 30
 CONNECT_SECONDS: Final = 1
 
 
+class Way:
+    """A gateway's way to a service: for gRPC, and for calls that are carried."""
+
+    def __init__(self, *proxies: Proxy) -> None:
+        self._proxies = proxies
+
+    @property
+    def connections(self) -> int:
+        return sum(proxy.connections for proxy in self._proxies)
+
+    def delay(self, seconds: float) -> None:
+        for proxy in self._proxies:
+            proxy.delay_seconds = seconds
+
+    async def mend(self) -> None:
+        for proxy in self._proxies:
+            await proxy.mend()
+
+    async def cut(self) -> None:
+        for proxy in self._proxies:
+            await proxy.cut()
+
+    async def fall_silent(self) -> None:
+        for proxy in self._proxies:
+            await proxy.fall_silent()
+
+
 @dataclass(frozen=True)
 class Networked:
-    """A gateway, clients of it, and its ways to the registry and the executor."""
+    """A gateway, clients of it, its ways to the registry and the executor, and these."""
 
     http: httpx.AsyncClient
     stub: Any
-    to_registry: Proxy
-    to_executor: Proxy
+    to_registry: Way
+    to_executor: Way
+    registry: Services
     services: Services
 
     def execute(self, number: int) -> Awaitable[httpx.Response]:
@@ -44,7 +72,7 @@ class Networked:
 
     def reached(self) -> Counter[str]:
         """How often each RPC has come through."""
-        return Counter(call.name for call in self.services.calls)
+        return Counter(call.name for call in (*self.registry.calls, *self.services.calls))
 
     async def works(self) -> bool:
         return (await self.execute(0)).status_code == 200
@@ -60,12 +88,12 @@ async def networked(home: Path) -> AsyncIterator[Networked]:
 async def networked_gateway(log: Path) -> AsyncIterator[Networked]:
     """A gateway whose ways are in the hand of the test while the block runs."""
     http, door = (f"127.0.0.1:{port}" for port in free_ports(2))
-    with running_services() as (address, services):
+    with running_services() as (registry_behind, registry), running_services() as (executor_behind, services):
         services.on("ExecuteFunction", echo)
-        services.on("GetFunction", lambda message, _: registry_pb2.Function(id=message.id))
+        registry.on("GetFunction", lambda message, _: registry_pb2.Function(id=message.id))
         async with (
-            proxied_address(address) as (registry_address, to_registry),
-            proxied_address(address) as (executor_address, to_executor),
+            way(registry_behind, registry) as (registry_address, to_registry),
+            way(executor_behind, services) as (executor_address, to_executor),
             grpc.aio.insecure_channel(door) as channel,
             httpx.AsyncClient(base_url=f"http://{http}", timeout=60, trust_env=False) as client,
         ):
@@ -82,9 +110,20 @@ async def networked_gateway(log: Path) -> AsyncIterator[Networked]:
             starting = running_process("gateway", door, log, **settings)
             await asyncio.to_thread(starting.__enter__)
             try:
-                yield Networked(client, executor_pb2_grpc.ExecutorStub(channel), to_registry, to_executor, services)
+                yield Networked(client, executor_pb2_grpc.ExecutorStub(channel), to_registry, to_executor, registry, services)
             finally:
                 await asyncio.to_thread(starting.__exit__, None, None, None)
+
+
+@asynccontextmanager
+async def way(address: str, services: Services) -> AsyncIterator[tuple[str, Way]]:
+    """The address of services behind proxies while the block runs, and these."""
+    async with (
+        proxied_address(address) as (through, for_grpc),
+        proxied_address(f"127.0.0.1:{services.carried_port}") as (_, for_carried),
+    ):
+        services.carried_port = for_carried.port
+        yield through, Way(for_grpc, for_carried)
 
 
 def echo(message: Any, _: Any) -> executor_pb2.Execution:
@@ -92,7 +131,8 @@ def echo(message: Any, _: Any) -> executor_pb2.Execution:
 
 
 async def test_a_slow_way_makes_calls_late_and_no_call_is_made_twice(networked: Networked) -> None:
-    networked.to_executor.delay_seconds = networked.to_registry.delay_seconds = SLOW_SECONDS
+    networked.to_executor.delay(SLOW_SECONDS)
+    networked.to_registry.delay(SLOW_SECONDS)
 
     executed = await asyncio.gather(*(networked.execute(number) for number in range(CALLS)))
     read = await asyncio.gather(*(networked.read() for _ in range(CALLS)))

@@ -27,6 +27,12 @@ if _version_not_supported:
 
 class CarrierInternalStub:
     """What every service takes from the gateway beside single calls; not reachable from outside.
+
+    Calls of this server's unary RPCs are carried over a TCP connection beside gRPC's. Whoever opens it sends a ticket; the server says that it
+    is good by a frame without content. From then on both send frames, each a length of four bytes, big-endian, and a message of that length:
+    `CarryRequest` to the server, and `CarryResponse` back, with answers as they come about, in any order. A call means what it means by itself:
+    its RPC's policy, its own deadline, its own log line. When the connection ends, so do the calls that are not answered. A server that stops
+    sends another frame without content behind its last answer: what is not answered then was not begun, and will not be.
     """
 
     def __init__(self, channel):
@@ -35,20 +41,25 @@ class CarrierInternalStub:
         Args:
             channel: A grpc.Channel.
         """
-        self.Carry = channel.stream_stream(
-                '/kiln.carrier.v1.CarrierInternal/Carry',
-                request_serializer=kiln_dot_carrier_dot_v1_dot_carrier__pb2.CarryRequest.SerializeToString,
-                response_deserializer=kiln_dot_carrier_dot_v1_dot_carrier__pb2.CarryResponse.FromString,
+        self.Open = channel.unary_unary(
+                '/kiln.carrier.v1.CarrierInternal/Open',
+                request_serializer=kiln_dot_carrier_dot_v1_dot_carrier__pb2.OpenRequest.SerializeToString,
+                response_deserializer=kiln_dot_carrier_dot_v1_dot_carrier__pb2.OpenResponse.FromString,
                 _registered_method=True)
 
 
 class CarrierInternalServicer:
     """What every service takes from the gateway beside single calls; not reachable from outside.
+
+    Calls of this server's unary RPCs are carried over a TCP connection beside gRPC's. Whoever opens it sends a ticket; the server says that it
+    is good by a frame without content. From then on both send frames, each a length of four bytes, big-endian, and a message of that length:
+    `CarryRequest` to the server, and `CarryResponse` back, with answers as they come about, in any order. A call means what it means by itself:
+    its RPC's policy, its own deadline, its own log line. When the connection ends, so do the calls that are not answered. A server that stops
+    sends another frame without content behind its last answer: what is not answered then was not begun, and will not be.
     """
 
-    def Carry(self, request_iterator, context):
-        """Carries calls of this server's unary RPCs, and the answers as they come about, in any order. A call means what it means by itself:
-        its RPC's policy, its own deadline, its own log line. When the stream ends, so do the calls that are not answered.
+    def Open(self, request, context):
+        """Says where the connection is to be made, and gives a ticket for it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -57,10 +68,10 @@ class CarrierInternalServicer:
 
 def add_CarrierInternalServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'Carry': grpc.stream_stream_rpc_method_handler(
-                    servicer.Carry,
-                    request_deserializer=kiln_dot_carrier_dot_v1_dot_carrier__pb2.CarryRequest.FromString,
-                    response_serializer=kiln_dot_carrier_dot_v1_dot_carrier__pb2.CarryResponse.SerializeToString,
+            'Open': grpc.unary_unary_rpc_method_handler(
+                    servicer.Open,
+                    request_deserializer=kiln_dot_carrier_dot_v1_dot_carrier__pb2.OpenRequest.FromString,
+                    response_serializer=kiln_dot_carrier_dot_v1_dot_carrier__pb2.OpenResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -72,10 +83,16 @@ def add_CarrierInternalServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class CarrierInternal:
     """What every service takes from the gateway beside single calls; not reachable from outside.
+
+    Calls of this server's unary RPCs are carried over a TCP connection beside gRPC's. Whoever opens it sends a ticket; the server says that it
+    is good by a frame without content. From then on both send frames, each a length of four bytes, big-endian, and a message of that length:
+    `CarryRequest` to the server, and `CarryResponse` back, with answers as they come about, in any order. A call means what it means by itself:
+    its RPC's policy, its own deadline, its own log line. When the connection ends, so do the calls that are not answered. A server that stops
+    sends another frame without content behind its last answer: what is not answered then was not begun, and will not be.
     """
 
     @staticmethod
-    def Carry(request_iterator,
+    def Open(request,
             target,
             options=(),
             channel_credentials=None,
@@ -85,12 +102,12 @@ class CarrierInternal:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.stream_stream(
-            request_iterator,
+        return grpc.experimental.unary_unary(
+            request,
             target,
-            '/kiln.carrier.v1.CarrierInternal/Carry',
-            kiln_dot_carrier_dot_v1_dot_carrier__pb2.CarryRequest.SerializeToString,
-            kiln_dot_carrier_dot_v1_dot_carrier__pb2.CarryResponse.FromString,
+            '/kiln.carrier.v1.CarrierInternal/Open',
+            kiln_dot_carrier_dot_v1_dot_carrier__pb2.OpenRequest.SerializeToString,
+            kiln_dot_carrier_dot_v1_dot_carrier__pb2.OpenResponse.FromString,
             options,
             channel_credentials,
             insecure,
