@@ -211,7 +211,7 @@ class CarriedConnection(Frames):
         finally:
             self._forget(call.number)
         self._answers.append(context.answer)
-        self.wake()
+        self.wake(len(self._answers))
 
 
 def sent_along(call: pb.Call) -> Metadata:

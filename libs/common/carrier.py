@@ -88,7 +88,7 @@ class Carrier:
         self._pending[number] = pending
         self._waiting[number] = called(number, method, message, seconds, metadata)
         if self._link:
-            self._link.wake()
+            self._link.wake(len(self._waiting))
         elif self._opening is None:
             # It is nobody's in particular.
             self._opening = asyncio.create_task(self._open(), context=Context())

@@ -17,6 +17,8 @@ MAX_FRAME_BYTES: Final = MAX_MESSAGE_BYTES
 # How much goes into one frame, unless a single message of those in it has more; and what goes with each of them, about.
 FRAME_BYTES: Final = 512 << 10
 AROUND_BYTES: Final = 2 << 10
+# With so much to send nothing is gained by gathering more, and the other side could be at work.
+ENOUGH: Final = 16
 # A frame that says something by being there.
 SIGN: Final = bytes(4)
 _LENGTH_BYTES: Final = 4
@@ -54,11 +56,17 @@ class Frames(asyncio.Protocol):
     def all_sent(self) -> None:
         """There is nothing more to send."""
 
-    def wake(self) -> None:
-        """There may be something to send, which goes out with all that this turn of the loop brings."""
-        if not self._is_awake:
+    def wake(self, waiting: int = 0) -> None:
+        """There may be something to send, which goes out with all that this turn of the loop brings, or before where that is much.
+
+        Args:
+            waiting: How much there is.
+        """
+        if waiting >= ENOUGH:
+            self._send()
+        elif not self._is_awake:
             self._is_awake = True
-            self._loop.call_soon(self._send)
+            self._loop.call_soon(self._wake_up)
 
     def abort(self) -> None:
         """Ends the connection at once."""
@@ -113,8 +121,11 @@ class Frames(asyncio.Protocol):
             self.received(data[begin:at])
         return at
 
-    def _send(self) -> None:
+    def _wake_up(self) -> None:
         self._is_awake = False
+        self._send()
+
+    def _send(self) -> None:
         while not self._is_unread and not self._transport.is_closing():
             message = self.next_message()
             if message is None:
