@@ -176,9 +176,12 @@ class Carrier:
         self._cancelled.clear()
         self._fail(list(self._waiting), _NOT_SENT)
         # Whatever ended the connection, it is not what came of the calls.
-        self._fail(list(self._pending), _NOT_SENT if link.is_farewell_said else _BROKE_OFF)
+        failed = self._fail(list(self._pending), _NOT_SENT if link.is_farewell_said else _BROKE_OFF)
+        if failed and not link.is_farewell_said:
+            logger().warning("carrier_broke_off", calls=failed)
 
-    def _fail(self, numbers: Sequence[int], details: str) -> None:
+    def _fail(self, numbers: Sequence[int], details: str) -> int:
+        """Fails calls that still wait for their answers, and says how many those were."""
         failed = 0
         for number in numbers:
             self._waiting.pop(number, None)
@@ -186,8 +189,7 @@ class Carrier:
             if pending and not pending.done():
                 pending.set_exception(_error(grpc.StatusCode.UNAVAILABLE, details))
                 failed += 1
-        if failed and details is _BROKE_OFF:
-            logger().warning("carrier_broke_off", calls=failed)
+        return failed
 
 
 class _Link(Frames):
