@@ -121,6 +121,7 @@ class CarriedConnection(Frames):
         self._handlers = handlers
         self._calls: dict[int, asyncio.Task[None]] = {}
         self._answers: deque[pb.Answer] = deque()
+        self._is_asked = False
         self._is_draining = self._is_over = False
         self.ended: asyncio.Future[None] = self._loop.create_future()
 
@@ -138,6 +139,9 @@ class CarriedConnection(Frames):
             self._calls[call.number] = self._loop.create_task(self._make(call))
         for number in request.cancelled:
             self._cancel(number)
+        if request.ping:
+            self._is_asked = True
+            self.wake()
 
     def next_message(self) -> bytes | None:
         """As many answers as fit into a frame, which one always does."""
@@ -147,7 +151,10 @@ class CarriedConnection(Frames):
             if answers and size > FRAME_BYTES:
                 break
             answers.append(self._answers.popleft())
-        return pb.CarryResponse(answers=answers).SerializeToString() if answers else None
+        if not answers and not self._is_asked:
+            return None
+        pong, self._is_asked = self._is_asked, False
+        return pb.CarryResponse(answers=answers, pong=pong).SerializeToString()
 
     def all_sent(self) -> None:
         if self._is_draining and not self._calls and not self._is_over:

@@ -28,6 +28,9 @@ MAX_CARRIED_BYTES: Final = 64 << 10
 MAX_CARRIED_ALONE_BYTES: Final = 12 << 20
 # How long an attempt at a connection may take.
 _OPEN_SECONDS: Final = 5.0
+# How often it is looked whether anything was heard. After one such time of silence the other side is asked whether it is there, and after
+# another it counts as gone, though its system may still take what is sent.
+_LOOK_SECONDS: Final = 10.0
 # How gRPC's own core says that nothing was sent; a call that never left this process is no different.
 _NOT_SENT: Final = "failed to connect to all addresses: the connection that was to carry the call ended before"
 
@@ -217,6 +220,9 @@ class _Link(Frames):
         self._ticket, self._next_request, self._take_answers, self._broke = ticket, next_request, take, broke
         self.admitted: asyncio.Future[None] = self._loop.create_future()
         self.is_farewell_said = False
+        self._has_heard = True
+        self._has_asked = False
+        self._looking = self._loop.call_later(_LOOK_SECONDS, self._look)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -226,7 +232,19 @@ class _Link(Frames):
         request = self._next_request()
         return request.SerializeToString() if request else None
 
+    def _look(self) -> None:
+        """Ends a connection on which nothing comes, not even an answer to that question."""
+        if self._has_asked and not self._has_heard:
+            self.abort()
+            return
+        self._has_asked = not self._has_heard
+        if self._has_asked:
+            self.send(pb.CarryRequest(ping=True).SerializeToString())
+        self._has_heard = False
+        self._looking = self._loop.call_later(_LOOK_SECONDS, self._look)
+
     def received(self, message: bytes) -> None:
+        self._has_heard = True
         if message:
             self._take_answers(pb.CarryResponse.FromString(message).answers)
         elif not self.admitted.done():
@@ -238,6 +256,7 @@ class _Link(Frames):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Called by the loop."""
+        self._looking.cancel()
         if not self.admitted.done():
             self.admitted.set_exception(error or ConnectionResetError("the service did not let the connection in"))
         self._broke(self)

@@ -68,6 +68,10 @@ class Frames(asyncio.Protocol):
             self._is_awake = True
             self._loop.call_soon(self._wake_up)
 
+    def send(self, message: bytes) -> None:
+        """Sends a message now."""
+        self._transport.writelines((len(message).to_bytes(_LENGTH_BYTES), message))
+
     def abort(self) -> None:
         """Ends the connection at once."""
         self._transport.abort()
@@ -131,7 +135,7 @@ class Frames(asyncio.Protocol):
             if message is None:
                 self.all_sent()
                 return
-            self._transport.writelines((len(message).to_bytes(_LENGTH_BYTES), message))
+            self.send(message)
 
 
 class FrameTooLarge(Exception):

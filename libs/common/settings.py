@@ -64,7 +64,7 @@ class ProcessSettings(BaseSettings):
     )
     auth_address: str = Field("127.0.0.1:50052", description="Where the auth service is, as `host:port`.")
     auth_grace_seconds: float = Field(
-        30, gt=0, description="How long callers that were seen are served once the auth service cannot be heard any more."
+        120, gt=0, description="How long callers that were seen are served once the auth service cannot be heard any more."
     )
     service_secret: SecretStr | None = Field(
         None, description="What Kiln's services prove themselves by to each other: 32 random characters or more, the same for all of them."

@@ -162,6 +162,9 @@ class Services(grpc.GenericRpcHandler):
                     Thread(target=make, args=(call, calls[call.number]), daemon=True).start()
                 for number in request.cancelled:
                     calls[number].cancel()
+                if request.ping:
+                    with sending:
+                        connection.sendall(framed(carrier_pb2.CarryResponse(pong=True)))
         for one in calls.values():
             one.cancel()
 

@@ -289,3 +289,24 @@ async def test_an_answer_that_cannot_be_carried_fails_its_call_alone(carried: Ca
     assert status.from_rpc_error(refusal).reason == "ANSWER_TOO_LARGE"
     carried.registry.may_answer.set()
     assert await slow == "slow"
+
+
+async def test_a_server_that_takes_long_is_not_taken_for_gone(carried: Carried, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("libs.common.carrier._LOOK_SECONDS", 0.05)
+    slow = asyncio.create_task(carried.get("slow"))
+
+    await asyncio.sleep(0.5)
+    carried.registry.may_answer.set()
+
+    assert await slow == "slow"
+    assert carried.registry.began == ["slow"]
+
+
+async def test_a_server_that_says_nothing_any_more_is_found_out(carried: Carried, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("libs.common.carrier._LOOK_SECONDS", 0.1)
+    await carried.get("one")
+    monkeypatch.setattr("libs.common.carried.CarriedConnection.received", lambda *_: None)
+
+    refusal = await asyncio.wait_for(carried.refusal("two"), 5)
+
+    assert (refusal.code(), "broke off" in str(refusal.details())) == (grpc.StatusCode.UNAVAILABLE, True)

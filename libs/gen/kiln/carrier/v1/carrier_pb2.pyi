@@ -20,12 +20,14 @@ class OpenResponse(_message.Message):
     def __init__(self, port: _Optional[int] = ..., ticket: _Optional[bytes] = ...) -> None: ...
 
 class CarryRequest(_message.Message):
-    __slots__ = ("calls", "cancelled")
+    __slots__ = ("calls", "cancelled", "ping")
     CALLS_FIELD_NUMBER: _ClassVar[int]
     CANCELLED_FIELD_NUMBER: _ClassVar[int]
+    PING_FIELD_NUMBER: _ClassVar[int]
     calls: _containers.RepeatedCompositeFieldContainer[Call]
     cancelled: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, calls: _Optional[_Iterable[_Union[Call, _Mapping]]] = ..., cancelled: _Optional[_Iterable[int]] = ...) -> None: ...
+    ping: bool
+    def __init__(self, calls: _Optional[_Iterable[_Union[Call, _Mapping]]] = ..., cancelled: _Optional[_Iterable[int]] = ..., ping: _Optional[bool] = ...) -> None: ...
 
 class Call(_message.Message):
     __slots__ = ("number", "method", "message", "timeout_ms", "metadata_keys", "metadata_values")
@@ -44,10 +46,12 @@ class Call(_message.Message):
     def __init__(self, number: _Optional[int] = ..., method: _Optional[str] = ..., message: _Optional[bytes] = ..., timeout_ms: _Optional[int] = ..., metadata_keys: _Optional[_Iterable[str]] = ..., metadata_values: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class CarryResponse(_message.Message):
-    __slots__ = ("answers",)
+    __slots__ = ("answers", "pong")
     ANSWERS_FIELD_NUMBER: _ClassVar[int]
+    PONG_FIELD_NUMBER: _ClassVar[int]
     answers: _containers.RepeatedCompositeFieldContainer[Answer]
-    def __init__(self, answers: _Optional[_Iterable[_Union[Answer, _Mapping]]] = ...) -> None: ...
+    pong: bool
+    def __init__(self, answers: _Optional[_Iterable[_Union[Answer, _Mapping]]] = ..., pong: _Optional[bool] = ...) -> None: ...
 
 class Answer(_message.Message):
     __slots__ = ("number", "code", "details", "message", "status_details")
