@@ -59,7 +59,7 @@ async def run(settings: Settings, home: Home) -> None:
 
 
 async def _start_all(settings: Settings, home: Home, supervisor: Supervisor) -> None:
-    ports = free_ports(len(INNER) + 1)
+    ports = free_ports(len(INNER) + 1, kept=[int(address.rpartition(":")[2]) for address in (settings.http_address, settings.grpc_address)])
     addresses = {name: f"127.0.0.1:{port}" for name, port in zip(INNER, ports, strict=False)}
     url = settings.database_url.get_secret_value() if settings.database_url else await start_postgres(home, ports[-1], supervisor)
     environment = environment_of(home, url) | _addresses(settings, addresses)

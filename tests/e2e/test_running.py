@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from libs.common.languages import LANGUAGES, WASM
+from libs.local import ports
 from tests.support.platform import Platform, running_platform
 from tests.support.postgres import TestPostgres
 from tests.support.processes import descendants
@@ -202,3 +203,10 @@ def test_calls_in_flight_end_before_it_stops(own: Platform) -> None:
 
     assert '"status":"COMPLETED"' in client.communicate(timeout=20)[0]
     own.start()
+
+
+def test_ports_for_the_inner_services_are_none_that_the_gateway_is_to_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports, "_ALL", range(10_000, 10_040))
+    kept = range(10_000, 10_030)
+
+    assert not set(ports.free_ports(3, kept=kept)) & set(kept)
