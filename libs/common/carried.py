@@ -49,7 +49,7 @@ class Handlers:
             self._interceptor.check_audited(method, unary=is_unary)
             wrapped[name] = self._interceptor.wrapped(method, handler)
             if is_unary:
-                self.by_method[method] = self._interceptor.around(method, handler)
+                self.by_method[method] = wrapped[name].unary_unary
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, wrapped),))
 
     def add_generic_rpc_handlers(self, handlers: Iterable[Any]) -> None:

@@ -52,7 +52,7 @@ class ServerInterceptor:
             call.stop()
 
     def wrapped(self, method: str, handler: Any) -> Any:
-        """A handler with all that is around it."""
+        """A handler with all that is around it. A unary one takes an encoded request and gives an encoded answer, empty for an error."""
         if handler.response_streaming:
             inner = handler.stream_stream if handler.request_streaming else handler.unary_stream
             make = grpc.stream_stream_rpc_method_handler if handler.request_streaming else grpc.unary_stream_rpc_method_handler
@@ -61,10 +61,6 @@ class ServerInterceptor:
         make = grpc.stream_unary_rpc_method_handler if handler.request_streaming else grpc.unary_unary_rpc_method_handler
         # Messages are read and written inside of the wrapper, where one that is none becomes an error like any other.
         return make(self._unary(method, inner, _reader(handler), handler.response_serializer))
-
-    def around(self, method: str, handler: Any) -> Callable[[bytes, Any], Awaitable[bytes]]:
-        """A unary RPC's handler with all that is around it: encoded request and context in, encoded answer out; empty for an error."""
-        return self._unary(method, handler.unary_unary, _reader(handler), handler.response_serializer)
 
     def check_audited(self, method: str, *, unary: bool) -> None:
         """Raises ValueError for an RPC that must be written down in the audit log, and would not be."""

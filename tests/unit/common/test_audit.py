@@ -80,7 +80,9 @@ class World:
         )
         said = (("x-kiln-caller-address", "192.0.2.7"), ("x-request-id", "request-7"), ("authorization", "Bearer x"))
         context = Context(called(1, method, b"", timeout_ms / 1000, said))
-        await self.around.around(method, handler)(message if isinstance(message, bytes) else message.SerializeToString(), context)
+        await self.around.wrapped(method, handler).unary_unary(
+            message if isinstance(message, bytes) else message.SerializeToString(), context
+        )
         return context
 
 
