@@ -13,8 +13,9 @@ from libs.common import status
 from libs.common.carrier import Metadata
 from libs.common.errors import ResourceExhausted, Unavailable, Unimplemented
 from libs.common.frames import AROUND_BYTES, FRAME_BYTES, MAX_FRAME_BYTES, SIGN, Frames
-from libs.common.interceptors import ServerInterceptor, set_status, shown
+from libs.common.interceptors import ServerInterceptor
 from libs.common.policy import policy_of
+from libs.common.served import set_status, shown
 
 # What an answer may have: with what is around it, a frame must hold it.
 MAX_ANSWER_BYTES: Final = MAX_FRAME_BYTES - (64 << 10)

@@ -17,9 +17,9 @@ from libs.common.access.principal import Principal, Role, caller
 from libs.common.audit import UNFINISHED, Event
 from libs.common.errors import InvalidArgument
 from libs.common.ids import parse_uuid
-from libs.common.interceptors import address_of, agent_of
 from libs.common.messages import given, moment_given, timestamp
 from libs.common.pages import page_of
+from libs.common.served import address_of, agent_of
 from services.auth.api_keys import ApiKeys, Issued, NewApiKey
 from services.auth.audit_events import AuditEvents, began_at
 from services.auth.callers import own_id

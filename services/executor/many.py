@@ -11,7 +11,7 @@ from kiln.executor.v1 import executor_pb2 as pb
 from libs.common import request, status
 from libs.common.channel import MAX_MESSAGE_BYTES
 from libs.common.errors import KilnError, ResourceExhausted
-from libs.common.interceptors import shown
+from libs.common.served import shown
 
 # What a batch answers at most; the rest of a message is for the refusals of a thousand inputs.
 MAX_ANSWER_BYTES: Final = MAX_MESSAGE_BYTES - (1 << 20)

@@ -19,9 +19,9 @@ from grpc_health.v1 import health_pb2
 from libs.common import errors, request, status
 from libs.common.access.bearer import AUTHORIZATION
 from libs.common.carrier import Metadata
-from libs.common.interceptors import address_of, agent_of, said, set_status, shown
 from libs.common.logs import logger
 from libs.common.policy import policy_of
+from libs.common.served import address_of, agent_of, said, set_status, shown
 from libs.common.server import Server, start_server
 from services.gateway import descriptors
 from services.gateway.backends import Backend, Backends, StreamCall, onward_metadata

@@ -12,8 +12,8 @@ from typing import Final
 from httptools import HttpParserUpgrade
 
 from libs.common.errors import DeadlineExceeded, KilnError
-from libs.common.interceptors import shown
 from libs.common.request import REQUEST_ID_HEADER, accept_request_id, request_id
+from libs.common.served import shown
 from services.gateway import heads, problems
 from services.gateway.deadlines import Deadline
 from services.gateway.exchange import Answer, Endpoint, Header, Request

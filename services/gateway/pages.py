@@ -9,7 +9,7 @@ import orjson
 
 from libs.common import status
 from libs.common.errors import KilnError
-from libs.common.interceptors import shown
+from libs.common.served import shown
 from services.gateway import openapi
 from services.gateway.backends import Backends
 from services.gateway.callers import Callers

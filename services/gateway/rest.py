@@ -9,9 +9,9 @@ from typing import Any, Final, Self
 from urllib.parse import unquote
 
 from libs.common import errors, request
-from libs.common.interceptors import shown
 from libs.common.logs import logger
 from libs.common.loopback import is_loopback_authority
+from libs.common.served import shown
 from services.gateway import problems
 from services.gateway.exchange import Answer, Endpoint, Request
 from services.gateway.http1 import Connections

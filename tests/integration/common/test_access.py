@@ -26,7 +26,8 @@ from libs.common.access.watch import TokenState, TokenWatch
 from libs.common.carrier import Carrier
 from libs.common.channel import open_channel
 from libs.common.errors import KilnError
-from libs.common.interceptors import ServerInterceptor, address_of
+from libs.common.interceptors import ServerInterceptor
+from libs.common.served import address_of
 from libs.common.server import forever, start_server
 from libs.local.ports import free_ports
 from tests.support.access import SERVICE_SECRET, PlayedAuth, Signer, playing_auth

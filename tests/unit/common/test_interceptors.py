@@ -7,7 +7,7 @@ from kiln.carrier.v1 import carrier_pb2
 
 from libs.common.carried import Context
 from libs.common.carrier import called
-from libs.common.interceptors import address_of, agent_of
+from libs.common.served import address_of, agent_of
 
 SAID = (("x-kiln-caller-address", "2001:db8::1"), ("x-kiln-caller-agent", "a browser"))
 
