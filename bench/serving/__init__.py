@@ -6,7 +6,7 @@ from typing import Final
 
 import httpx
 
-from bench.serving import batches, rest, unary
+from bench.serving import batches, phases, rest, unary
 from bench.serving.processes import Processes
 
 # Program → the package of Debian's that has it.
@@ -23,5 +23,6 @@ def measure(client: httpx.Client, rounds: int) -> Iterator[str]:
         raise SystemExit(f"serving takes load generators that are not here: {', '.join(missing)}")
     processes = Processes()
     yield from rest.measure(client, processes, rounds)
+    yield from phases.measure(client, processes)
     yield from unary.measure(client, processes, rounds)
     yield from batches.measure(client, processes, rounds)

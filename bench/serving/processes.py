@@ -1,7 +1,7 @@
 """Kiln's processes on this machine, and the processor time that they use by the operating system's account."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final, TypeVar
 
@@ -9,6 +9,7 @@ import psutil
 
 # Part → what the command line of its first process has.
 _FIRST: Final = {"gateway": "services.gateway", "executor": "services.executor", "PostgreSQL": "postgres -D"}
+_WORKER: Final = "services.executor.sandbox.worker"
 PARTS: Final = ("gateway", "executor", "its workers", "PostgreSQL")
 # Records reach the database some tens of milliseconds after their calls were answered.
 _DRAINING_SECONDS: Final = 0.5
@@ -27,6 +28,12 @@ class Processes:
     def executor_address(self) -> str:
         """Where the executor itself serves gRPC, as `host:port`."""
         return self._first["executor"].environ()["KILN_LISTEN_ADDRESS"]
+
+    def of_calls(self) -> Mapping[str, Sequence[int]]:
+        """Part → the ids of its processes of Kiln's own that calls go through."""
+        executor = self._first["executor"]
+        workers = [child.pid for child in executor.children(recursive=True) if _WORKER in child.cmdline()]
+        return {"gateway": [self._first["gateway"].pid], "executor": [executor.pid], "its workers": workers}
 
     def during(self, work: Callable[[], T]) -> tuple[T, Mapping[str, float]]:
         """What some work gives, and the processor seconds that each part used for it, the writing of its records included."""
