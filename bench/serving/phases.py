@@ -111,8 +111,8 @@ def _count(part: str, stacks: str, into: Counter[str]) -> None:
 
 def _phase(part: str, stack: Sequence[str]) -> str:
     for frame in reversed(stack):
-        if "/__main__.py:" in frame:
-            break  # the loop stands on it
+        if "/asyncio/runners.py:" in frame:
+            break
         for phase, files in _PHASES[part].items():
             if any(file in frame for file in files):
                 return phase
