@@ -152,12 +152,7 @@ class ProviderClient:
         try:
             async with asyncio.timeout(ASK_SECONDS), self._http.stream("GET", url, headers={"accept": "application/json"}) as answer:
                 answer.raise_for_status()
-                body = b""
-                async for part in answer.aiter_bytes():
-                    body += part
-                    if len(body) > _MAX_ANSWER_BYTES:
-                        raise ValueError("its answer is too long")
-            told = orjson.loads(body)
+                told = orjson.loads(await _body(answer))
         except _NO_ANSWER as error:
             raise self._away(error) from None
         if not isinstance(told, dict):
@@ -184,8 +179,19 @@ class _Client(OAuth2Client):  # type: ignore[misc] # authlib has no types
     async def _fetch_token(self, url: str, body: str = "", headers: Any = None, auth: Any = None, method: str = "POST", **_: Any) -> Any:
         # A copy: authlib adds the secret to its own, which it would send to the next provider too.
         url, headers, body = auth.prepare(method, url, dict(headers), body)
-        answer = await self.session.post(url, content=body, headers=headers)
-        return self.parse_response_token(answer)
+        async with self.session.stream(method, url, content=body, headers=headers) as answer:
+            whole = httpx.Response(answer.status_code, content=await _body(answer), request=answer.request)
+        return self.parse_response_token(whole)
+
+
+async def _body(answer: httpx.Response) -> bytes:
+    """All of an answer that is being read; ValueError where that is too long."""
+    body = b""
+    async for part in answer.aiter_bytes():
+        body += part
+        if len(body) > _MAX_ANSWER_BYTES:
+            raise ValueError("its answer is too long")
+    return body
 
 
 class _Told(Generic[T]):

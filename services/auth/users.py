@@ -92,6 +92,8 @@ class Users:
         async with change_by(self._repository, caller, self._clock()) as store:
             user = await _found(store, reference)
             audit.about(user.id)
+            if hashed and user.issuer:  # another one has the name by now
+                raise no_password(user.name)
             role = user.role if patch.role is None else patch.role
             disabled = user.disabled if patch.disabled is None else patch.disabled
             await store.update_user(user.id, role, disabled, hashed)

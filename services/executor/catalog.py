@@ -100,14 +100,15 @@ class Catalog:
         return identity in self._deleted
 
     def put_environment(self, environment: CatalogEnvironment) -> None:
-        """Takes what is told of an environment, unless something newer is known."""
+        """Takes what is told of an environment, unless something newer is known. What was asked for may come after its deletion."""
         known = self._environments.get(environment.id)
-        if known is None or known.revision <= environment.revision:
+        if environment.id not in self._deleted and (known is None or known.revision <= environment.revision):
             self._environments[environment.id] = environment
 
     def delete_environment(self, identity: UUID) -> None:
-        """Forgets an environment, which no function reads any more."""
+        """Forgets an environment, which no function reads any more, and remembers that it was deleted."""
         self._environments.pop(identity, None)
+        self._deleted.put(identity, None)
 
     def values_for(self, function: CatalogFunction) -> Mapping[str, str]:
         """Values by name of all that a function reads.
@@ -136,7 +137,7 @@ class Catalog:
         for identity in set(self._by_id) - set(functions):
             self.remove(identity)
         for identity in set(self._environments) - set(environments):
-            self.delete_environment(identity)
+            del self._environments[identity]
         self._complete.set()
 
     async def ready(self, timeout_seconds: float) -> None:

@@ -268,6 +268,15 @@ async def test_a_provider_that_answers_nonsense_signs_nobody_in_and_breaks_nothi
     assert "555" not in caught.value.message
 
 
+async def test_a_provider_is_not_read_to_the_end_that_answers_a_code_with_too_much(world: AuthWorld) -> None:
+    long = FakeProvider()
+    long.token_answer = httpx.Response(200, json={"access_token": "a", "id_token": "x" * (1 << 20)})
+
+    error = await refusal(Unavailable, sign_in(world.logins_by(long.client()), long))
+
+    assert error.reason == "PROVIDER_AWAY"
+
+
 async def test_a_provider_that_is_slow_is_not_waited_for_long_and_only_by_so_many(
     world: AuthWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -222,5 +222,26 @@ def test_environments_that_a_snapshot_does_not_have_are_forgotten() -> None:
         catalog.values_for(reading(ONE))
 
 
+def test_an_environment_that_was_deleted_does_not_come_back_by_an_answer_that_is_late() -> None:
+    catalog = Catalog()
+    catalog.put_environment(environment(A="x"))
+
+    catalog.delete_environment(ONE)
+    catalog.put_environment(environment(A="x"))
+
+    with pytest.raises(Unavailable):
+        catalog.values_for(reading(ONE))
+
+
+def test_an_environment_that_a_snapshot_was_too_old_for_comes_back_by_the_watch() -> None:
+    catalog = Catalog()
+    catalog.put_environment(environment(A="x"))
+
+    catalog.complete([], [])
+    catalog.put_environment(environment(A="x"))
+
+    assert catalog.values_for(reading(ONE)) == {"A": "x"}
+
+
 def test_a_value_is_in_no_text_that_is_made_of_an_environment() -> None:
     assert "hush" not in repr(environment(A="hush")) + str(environment(A="hush"))
