@@ -6,7 +6,7 @@ from typing import Final
 
 import httpx
 
-from bench.serving import batches, phases, rest, unary
+from bench.serving import batches, phases, recorded, rest, unary
 from bench.serving.processes import Processes
 
 # Program → the package of Debian's that has it.
@@ -14,7 +14,7 @@ _GENERATORS: Final = {"wrk": "wrk", "h2load": "nghttp2-client"}
 
 
 def measure(client: httpx.Client, rounds: int) -> Iterator[str]:
-    """REST and the processor time that it takes, gRPC, and batches.
+    """REST and the processor time that it takes, in all and by phase, recorded calls, gRPC, and batches.
 
     Raises:
         SystemExit: a load generator is missing, or an answer was wrong.
@@ -24,5 +24,6 @@ def measure(client: httpx.Client, rounds: int) -> Iterator[str]:
     processes = Processes()
     yield from rest.measure(client, processes, rounds)
     yield from phases.measure(client, processes)
+    yield from recorded.measure(client, processes, rounds)
     yield from unary.measure(client, processes, rounds)
     yield from batches.measure(client, processes, rounds)

@@ -12,7 +12,7 @@ _FIRST: Final = {"gateway": "services.gateway", "executor": "services.executor",
 _WORKER: Final = "services.executor.sandbox.worker"
 PARTS: Final = ("gateway", "executor", "its workers", "PostgreSQL")
 # Records reach the database some tens of milliseconds after their calls were answered.
-_DRAINING_SECONDS: Final = 0.5
+DRAINING_SECONDS: Final = 0.5
 
 T = TypeVar("T")
 
@@ -39,7 +39,7 @@ class Processes:
         """What some work gives, and the processor seconds that each part used for it, the writing of its records included."""
         before = self._used()
         done = work()
-        time.sleep(_DRAINING_SECONDS)
+        time.sleep(DRAINING_SECONDS)
         return done, {part: used - before[part] for part, used in self._used().items()}
 
     def _used(self) -> Mapping[str, float]:

