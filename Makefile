@@ -78,7 +78,7 @@ lock: ## pin the newest allowed versions of all dependencies
 	@$(INSTALL) dev
 	@python requirements/lock.py
 
-bench: ## measure, and print ratios against references run beside (BENCH="access", "sandbox", "cold", "bombs", "compiling", "executing", "serving", or several)
+bench: ## measure, and print ratios against references run beside (BENCH="access", "sandbox", "memory", "history", "cold", "bombs", "compiling", "executing", "serving", or several)
 	@$(INSTALL) dev
 	@exec $(VENV)/python -m bench $(BENCH)
 

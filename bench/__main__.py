@@ -1,4 +1,4 @@
-"""python -m bench [--quick] [access] [sandbox] [cold] [bombs] [compiling] [executing] [serving]: measures all, or what is named."""
+"""python -m bench [--quick] [name] ...: measures all, or what is named."""
 
 import argparse
 from collections.abc import Callable, Iterable, Iterator
@@ -6,13 +6,15 @@ from typing import Final
 
 import httpx
 
-from bench import access, bombs, cold, compiling, executing, sandbox, serving
+from bench import access, bombs, cold, compiling, executing, history, memory, sandbox, serving
 from bench.platform import running
 
-# Name → what it measures, part by part, as Markdown; rounds; rounds with --quick.
+# Name → what it measures, part by part, as Markdown; rounds; rounds with --quick. Of the history it is rows.
 _ALONE: Final[dict[str, tuple[Callable[[int], Iterator[str]], int, int]]] = {
     "access": (access.measure, 200, 20),
     "sandbox": (sandbox.measure, 200, 20),
+    "memory": (memory.measure, 500, 100),
+    "history": (history.measure, 10_000_000, 100_000),
     "cold": (cold.measure, 20, 3),
 }
 _ON_A_PLATFORM: Final[dict[str, tuple[Callable[[httpx.Client, int], Iterator[str]], int, int]]] = {

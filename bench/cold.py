@@ -42,7 +42,7 @@ class Case:
     is_large: bool = False
 
 
-_CASES: Final = (
+CASES: Final = (
     Case("AssemblyScript, plain", "assemblyscript", SOURCES["plain"], "the longest word"),
     Case("C++, JSON", "cpp", SOURCES["cpp"], ["a", "few", "words"]),
     Case("Go, JSON", "go", SOURCES["go"], ["a", "few", "words"], is_large=True),
@@ -59,7 +59,7 @@ def _table(title: str, rounds: int, *, large_only: bool, **settings: str) -> str
     rows = []
     with running(**settings) as client:
         there = {one["id"] for one in client.get("/languages").json()["languages"] if one["available"]}
-        for case in _CASES:
+        for case in CASES:
             if case.language in there and case.is_large >= large_only:
                 create(client, case.language, case.source.replace("NUMBER", "7"), language=case.language)
                 settle(client, case.language)

@@ -365,6 +365,38 @@ async def test_finding_a_run_by_its_id_touches_one_partition(empty: Database) ->
     assert partition_name(moment_of(execution.created_at)).removeprefix("executor.") in scans[0]
 
 
+async def test_failed_runs_are_found_without_reading_the_others(empty: Database) -> None:
+    repository = ExecutionRepository(empty, uuid7())
+    await repository.create_partitions()
+    function_id = uuid7()
+    await write(repository, *(completed(pending(function_id)) for _ in range(2000)), failed(pending(function_id)))
+    await empty.execute("ANALYZE executor.executions")
+
+    async with empty.connection() as connection:
+        await connection.execute(f"PREPARE list AS {QUERIES.list_executions}")
+        of_list = f"'{function_id}', NULL, 'FAILED', NULL, NULL, NULL, NULL, 51, {HUGE}"
+        plan = await connection.fetch(f"EXPLAIN (ANALYZE, COSTS OFF) EXECUTE list({of_list})")
+        await connection.execute("DEALLOCATE list")
+
+    today = partition_name(datetime.now(UTC)).removeprefix("executor.")
+    assert [row[0] for row in plan if f"using {today}_failed" in row[0]]
+    assert not [row[0] for row in plan if "Rows Removed by Filter" in row[0]]
+
+
+async def test_an_older_history_has_failed_runs_indexed_from_the_next_day_on(postgres: TestPostgres, tmp_path: Path) -> None:
+    for file in sorted(MIGRATIONS.glob("*.sql"))[:4]:
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    async with open_database(await postgres.new_database(), name="test") as database:
+        await migrate(database, "executor", tmp_path)
+        await ExecutionRepository(database, uuid7()).create_partitions()
+
+        await migrate(database, "executor", MIGRATIONS)
+
+        rows = await database.fetch("SELECT tablename FROM pg_indexes WHERE indexname = tablename || '_failed'")
+        there = [name.removeprefix("executor.") for name in await partitions(database)]
+    assert sorted(row["tablename"] for row in rows) == there[1:]
+
+
 # Deleted functions
 
 
