@@ -81,15 +81,15 @@ class Call:
         "_policy",
         "_rechecking",
         "_seconds",
-        "_server",
+        "_serving",
         "_shut_out",
         "_stopped",
         "_task",
     )
 
-    def __init__(self, server: Serving, method: str, policy: Policy, context: Any) -> None:
+    def __init__(self, serving: Serving, method: str, policy: Policy, context: Any) -> None:
         self._began = time.monotonic()
-        self._server = server
+        self._serving = serving
         self._method = method
         self._policy = policy
         self._context = context
@@ -122,7 +122,7 @@ class Call:
             Unauthenticated, PermissionDenied, Unavailable: who calls may not, or it cannot be known.
         """
         self._bound(self._policy.deadline_seconds)
-        token = self._server.guard.recall(self._policy, self._authorization)
+        token = self._serving.guard.recall(self._policy, self._authorization)
         if token is None:
             return False
         self._let_in(token)
@@ -134,7 +134,7 @@ class Call:
         Raises:
             Unauthenticated, PermissionDenied, Unavailable: who calls may not, or it cannot be known.
         """
-        self._let_in(await self._server.guard.admit(self._policy, self._authorization, address_of(self._context)))
+        self._let_in(await self._serving.guard.admit(self._policy, self._authorization, address_of(self._context)))
 
     def expire(self) -> None:
         """Ends the call because its deadline has passed."""
@@ -147,7 +147,7 @@ class Call:
             self._task = _current_task()
             self._recheck(token)
             if self._policy.access is Access.SERVICE:
-                self._server.watches.add(self)
+                self._serving.watches.add(self)
 
     def stop(self) -> None:
         """Ends the call because its server stops."""
@@ -159,9 +159,9 @@ class Call:
             request.deadline.set(None)
             return
         if not self._method.startswith(_RESERVED):
-            if self._server.count >= self._server.max_concurrent:
+            if self._serving.count >= self._serving.max_concurrent:
                 raise errors.ResourceExhausted("too many calls at once", reason="TOO_MANY_CALLS", retry_after=1)
-            self._server.count += 1
+            self._serving.count += 1
             self._admitted = True
         offered = self._context.time_remaining()
         self._seconds = allowed if offered is None else min(allowed, offered)
@@ -170,11 +170,11 @@ class Call:
         request.deadline.set(time.monotonic() + self._seconds)
         self._task = _current_task()
         self._cancelling = self._task.cancelling()
-        self._server.deadlines.add(self, self._seconds)
+        self._serving.deadlines.add(self, self._seconds)
 
     def _recheck(self, token: AccessToken) -> None:
         """Ends a call that stays open once its caller may not make it any more."""
-        if self._server.guard.is_stale(token):
+        if self._serving.guard.is_stale(token):
             self._shut_out = True
             self._task.cancel()
         else:
@@ -183,10 +183,10 @@ class Call:
     def end(self, error: BaseException | None) -> End:
         """The call has ended, perhaps by an error, which becomes its status."""
         if self._admitted:
-            self._server.count -= 1
-            self._server.deadlines.discard(self)
+            self._serving.count -= 1
+            self._serving.deadlines.discard(self)
         else:
-            self._server.watches.discard(self)
+            self._serving.watches.discard(self)
         if self._rechecking:
             self._rechecking.cancel()
         end = self._tell(error) if error else _OK
@@ -218,8 +218,8 @@ class AuditedCall(Call):
 
     __slots__ = ("recording",)
 
-    def __init__(self, server: Serving, method: str, policy: Policy, context: Any, recording: Recording) -> None:
-        super().__init__(server, method, policy, context)
+    def __init__(self, serving: Serving, method: str, policy: Policy, context: Any, recording: Recording) -> None:
+        super().__init__(serving, method, policy, context)
         self.recording = recording
 
     async def recorded(self, message: Any, read: Callable[[Any], Any]) -> Any:
@@ -234,7 +234,7 @@ class AuditedCall(Call):
                 await self.admit()
         except PermissionDenied:
             with suppress(KilnError):
-                self.recording.refused(await self._server.guard.who(self._authorization, address_of(self._context)))
+                self.recording.refused(await self._serving.guard.who(self._authorization, address_of(self._context)))
                 self.recording.asked(read(message))
             raise
         request = read(message)
