@@ -27,7 +27,7 @@ from services.compiler.process import Limit, Limits, Usage, kill, signal_tree, s
 READY: Final = b"KILN"
 MAX_BUILDS: Final = 200
 MAX_IDLE_BYTES: Final = 640 << 20
-# A build whose process was killed by somebody else is done again; a source that kills its own process is at fault in the end.
+# A build, or a start, whose process was killed by somebody else is done again; one that kills its own process is at fault in the end.
 TRIES: Final = 4
 # How a process ended that was killed, and how a jail tells of it.
 _KILLED: Final = (-signal.SIGKILL, 128 + signal.SIGKILL)
@@ -49,6 +49,10 @@ _SIZES: Final = struct.Struct(">II")
 
 class StartFailed(Exception):
     """A process did not come up; the text says why, as far as it did."""
+
+
+class StartKilled(StartFailed):
+    """Somebody else ended a process before it had come up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +143,7 @@ class HotProcess:
         """A process that is ready.
 
         Raises:
+            StartKilled: somebody else ended it.
             StartFailed: it did not come up.
         """
         stack, limits = AsyncExitStack(), replace(_OF_THE_PROCESS, file_bytes=program.file_bytes)
@@ -163,8 +168,9 @@ class HotProcess:
         except (asyncio.IncompleteReadError, TimeoutError):
             said = b""
         if said != READY:
-            await asyncio.wait([self._listening], timeout=_LAST_WORDS_SECONDS)
-            raise StartFailed(bytes(self._said).decode(errors="replace")[-1000:] or "it said nothing")
+            await self._has_ended()
+            failed = StartKilled if self._process.returncode in _KILLED else StartFailed
+            raise failed(bytes(self._said).decode(errors="replace")[-1000:] or "it said nothing")
         self._used = await asyncio.to_thread(usage, self._pid)
         self._at_start = self._used.processes
 
@@ -214,7 +220,7 @@ class HotProcess:
                 task.cancel()
             await asyncio.gather(watching, exchange, return_exceptions=True)
         if text is None:
-            await asyncio.wait([self._listening, asyncio.ensure_future(self._process.wait())], timeout=_LAST_WORDS_SECONDS)
+            await self._has_ended()
         self.builds += 1
         # A bound that was passed counts also when the answer came in the same moment.
         exceeded = self._exceeded.result() if self._exceeded.done() else None
@@ -225,6 +231,10 @@ class HotProcess:
                 "compiler_ended", code=self._process.returncode, builds=self.builds, said=bytes(self._said[-1000:]).decode(errors="replace")
             )
         return Answer(None if exceeded else text, module, exceeded, killed, bytes(self._said[: limits.stderr_bytes]))
+
+    async def _has_ended(self) -> None:
+        """Waits for its last words and for how it ended, as long as is reasonable."""
+        await asyncio.wait([self._listening, asyncio.ensure_future(self._process.wait())], timeout=_LAST_WORDS_SECONDS)
 
     async def _exchange(self, request: bytes, limits: Limits) -> tuple[bytes | None, bytes]:
         """Sends a request; text and module of the answer, without a text when there is none."""
@@ -396,13 +406,19 @@ class HotProcesses:
         return None
 
     async def _start(self, program: Program) -> HotProcess:
-        process = await HotProcess.start(program, await self._jails.find())
+        process = await self._come_up(program)
         if self._is_over:
             await process.close()
             raise StartFailed("no compiler is started any more")
         self._all[process] = program
         process.on_slow = lambda: self.prepare(program)
         return process
+
+    async def _come_up(self, program: Program) -> HotProcess:
+        for _ in range(1, TRIES):
+            with suppress(StartKilled):
+                return await HotProcess.start(program, await self._jails.find())
+        return await HotProcess.start(program, await self._jails.find())
 
     async def _replace(self, program: Program, process: HotProcess) -> None:
         """Ends a process and has another wait in its place, of the program's newest state; at once where none waits."""

@@ -334,6 +334,28 @@ async def test_a_program_that_does_not_start_is_told_with_what_it_said(hot: HotP
         await hot.ask(broken, b"", LIMITS, keep=lambda _: True)
 
 
+# It takes a while to come up.
+SLOW_START: Final = "import runpy, sys, time; time.sleep(2); runpy.run_path(sys.argv[1])"
+
+
+async def test_a_process_that_somebody_kills_while_it_starts_is_started_again(hot: HotProcesses) -> None:
+    slow = replace(PROGRAM, command=(sys.executable, "-I", "-S", "-c", SLOW_START, str(KEPT)))
+    building = asyncio.create_task(hot.ask(slow, b"echo on", LIMITS, keep=lambda _: True))
+    await until(lambda: bool(running()))
+
+    for process in running():
+        process.kill()
+
+    assert (await building).text == b"on"
+
+
+async def test_a_program_that_kills_itself_as_it_starts_is_not_started_for_ever(hot: HotProcesses) -> None:
+    deadly = replace(PROGRAM, command=(sys.executable, "-I", "-S", "-c", "import os; os.kill(os.getpid(), 9)"))
+
+    with pytest.raises(StartFailed, match="it said nothing"):
+        await hot.ask(deadly, b"", LIMITS, keep=lambda _: True)
+
+
 PLAIN: Final = "export function handle(input: string): string { return input; }"
 HOSTILE: Final = [
     "export function handle(input: string): string { return " + "(" * 20_000 + "input" + ")" * 20_000 + "; }",
