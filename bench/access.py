@@ -1,11 +1,17 @@
-"""What a call costs that its caller is known, against what the host spends on it in a fresh sandbox, by turns."""
+"""What a call costs that its caller is known: against what the host spends on it in a fresh sandbox, by turns, and the whole call against
+one of a platform where nobody is asked.
+"""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from typing import Final
 
 from bench.figures import p50, p95, ratio, seconds, table
+from bench.platform import running as running_platform
+from bench.serving import turns
+from bench.serving.processes import Processes
+from bench.serving.turns import Turn
 from libs.common.access.credentials import Kind, new_credential
 from libs.common.access.exchange import Exchange
 from libs.common.access.guard import TokenGuard
@@ -28,12 +34,20 @@ _CHANGES: Final = 1000
 _METHOD: Final = "/kiln.executor.v1.Executor/ExecuteFunction"
 _ADDRESS: Final = "192.0.2.7"
 _PICKS: Final = (("p50", p50), ("p95", p95))
+# Of a platform, for so many of the questions.
+_ROUNDS_A_TURN: Final = 40
+_CONNECTIONS: Final = (1, 128)
 
-Ask = Callable[[], Awaitable[object]]
+Ask = Callable[[], object]
 
 
 def measure(rounds: int) -> Iterator[str]:
-    """A table by way of asking. What the gateway does and what a service does come together in one call."""
+    """A table by way of asking, of which the gateway's and a service's come together in one call, and one of whole calls."""
+    yield _of_questions(rounds)
+    yield _of_calls(-(-rounds // _ROUNDS_A_TURN))
+
+
+def _of_questions(rounds: int) -> str:
     preparer = Preparer()
     with running() as sandbox, asyncio.Runner() as runner:
         sandbox.load(ECHO.digest, ECHO.abi, preparer.compile(ECHO.abi, ECHO.wasm))
@@ -43,10 +57,28 @@ def measure(rounds: int) -> Iterator[str]:
             ours: list[float] = []
             theirs: list[float] = []
             for _ in range(rounds):
-                ours.append(runner.run(_asked(ask)))
-                theirs.append(_called(lambda: sandbox.run(call)))
+                ours.append(_taken(ask, _QUESTIONS))
+                theirs.append(_taken(lambda: sandbox.run(call), _CALLS))
             rows += [[f"{name}, {pick}", seconds(of(ours)), seconds(of(theirs)), ratio(of(ours), of(theirs))] for pick, of in _PICKS]
-    yield table(["who calls", "to know it", "the call in the sandbox", "ratio"], rows)
+    return table(["who calls", "to know it", "the call in the sandbox", "ratio"], rows)
+
+
+def _of_calls(rounds: int) -> str:
+    taken: dict[tuple[str, int], list[Turn]] = {(auth, connections): [] for auth in ("on", "off") for connections in _CONNECTIONS}
+    for _ in range(rounds):
+        for auth in ("on", "off"):
+            with running_platform(KILN_AUTH=auth) as client:
+                processes = Processes()
+                for connections in _CONNECTIONS:
+                    taken[auth, connections].append(turns.kiln(client, processes, connections))
+    return table(
+        ["connections", "asked who calls", "`KILN_AUTH=off`", "ratio"],
+        [
+            row
+            for connections in _CONNECTIONS
+            for row in turns.rows(str(connections), (*turns.LOAD, turns.PROCESSOR), taken["on", connections], taken["off", connections])
+        ],
+    )
 
 
 async def _ways() -> dict[str, Ask]:
@@ -65,27 +97,16 @@ async def _ways() -> dict[str, Ask]:
     await guard.admit(policy, of_token, _ADDRESS)
     await guard.admit(policy, of_key, _ADDRESS)
 
-    async def recall() -> Any:
-        return guard.recall(policy, of_token)
-
     return {
-        "`Exchange.token` of a key, in the gateway": lambda: exchange.token(key, _ADDRESS),
-        "`TokenGuard.recall` of a token, in a service": recall,
-        "`TokenGuard.admit` of a key, in a service": lambda: guard.admit(policy, of_key, _ADDRESS),
+        "`Exchange.remembered` of a key, in the gateway": lambda: exchange.remembered(key),
+        "`TokenGuard.recall` of a token, in a service": lambda: guard.recall(policy, of_token),
+        "`TokenGuard.recall` of a key, in a service": lambda: guard.recall(policy, of_key),
     }
 
 
-async def _asked(ask: Ask) -> float:
-    """Seconds of a question."""
+def _taken(ask: Ask, times: int) -> float:
+    """Seconds that it takes, the mean of so many times."""
     began = time.perf_counter()
-    for _ in range(_QUESTIONS):
-        await ask()
-    return (time.perf_counter() - began) / _QUESTIONS
-
-
-def _called(call: Callable[[], object]) -> float:
-    """Seconds of a call."""
-    began = time.perf_counter()
-    for _ in range(_CALLS):
-        call()
-    return (time.perf_counter() - began) / _CALLS
+    for _ in range(times):
+        ask()
+    return (time.perf_counter() - began) / times

@@ -21,6 +21,30 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def chart(title: str, x_axis: tuple[str, Sequence[object]], y_axis: str, bars: Sequence[float], line: Sequence[float]) -> str:
+    """A chart in Mermaid's words, which pages that show Markdown draw: ours as bars, and a reference, where there is one, as a line.
+
+    Args:
+        title: Says which is which, since there is no legend.
+        x_axis: What is along it, and its marks.
+        y_axis: What is counted.
+        bars: Ours, a figure for each mark.
+        line: The same of the reference.
+    """
+    name, marks = x_axis
+    lines = [
+        "```mermaid",
+        "xychart-beta",
+        f'    title "{title}"',
+        f'    x-axis "{name}" [{", ".join(map(str, marks))}]',
+        f'    y-axis "{y_axis}"',
+        f"    bar [{', '.join(f'{value:.0f}' for value in bars)}]",
+    ]
+    if line:
+        lines.append(f"    line [{', '.join(f'{value:.0f}' for value in line)}]")
+    return "\n".join([*lines, "```"])
+
+
 def seconds(value: float) -> str:
     """A time with a unit that fits it."""
     if value < 0.001:

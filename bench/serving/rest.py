@@ -1,6 +1,6 @@
 """Calls through REST at several numbers of connections, against a worker of workerd, by turns; and the processor time of a call."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Final
@@ -8,7 +8,7 @@ from typing import Final
 import httpx
 import psutil
 
-from bench.figures import seconds, spread, table
+from bench.figures import chart, p50, seconds, spread, table
 from bench.platform import rest
 from bench.serving import functions, turns
 from bench.serving.loads import wrk
@@ -30,7 +30,7 @@ class _Turns:
 
 
 def measure(client: httpx.Client, processes: Processes, rounds: int) -> Iterator[str]:
-    """A table by number of connections, and one of processor time by part."""
+    """A table by number of connections, a chart of it, and a table of processor time by part."""
     taken = {connections: _Turns() for connections in _CONNECTIONS}
     with ExitStack() as stack:
         reference = None
@@ -47,9 +47,20 @@ def measure(client: httpx.Client, processes: Processes, rounds: int) -> Iterator
         ["connections", "Kiln", "workerd", "ratio"],
         [row for connections, both in taken.items() for row in turns.rows(str(connections), turns.LOAD, both.ours, both.theirs)],
     )
+    yield chart(
+        "Calls a second: Kiln as bars, workerd as the line",
+        ("connections", _CONNECTIONS),
+        "calls a second",
+        [_rate(both.ours) for both in taken.values()],
+        [_rate(both.theirs) for both in taken.values()] if reference else [],
+    )
     accounts = [_account(taken[connections]) for connections in _ACCOUNTED]
     head = ["processor time of a call", *(f"{connections} connections" for connections in _ACCOUNTED)]
     yield table(head, [[part, *(account[part] for account in accounts)] for part in accounts[0]])
+
+
+def _rate(taken: Sequence[Turn]) -> float:
+    return p50([turn.load.rate for turn in taken])
 
 
 def _account(both: _Turns) -> Mapping[str, str]:

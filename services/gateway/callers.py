@@ -112,12 +112,14 @@ class Callers:
         if self._exchange is None or not is_exchanged(credential):
             return await call(_metadata(method, caller, caller.authorization))
         try:
-            return await call(_metadata(method, caller, bearer(await self._exchange.token(credential, caller.address))))
+            exchanged = self._exchange.remembered(credential) or await self._exchange.exchanged(credential, caller.address)
+            return await call(_metadata(method, caller, bearer(exchanged.text)))
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.UNAUTHENTICATED or status.from_rpc_error(error).reason != "STALE_TOKEN":
                 raise
         self._exchange.forget(credential)
-        return await call(_metadata(method, caller, bearer(await self._exchange.token(credential, caller.address))))
+        exchanged = await self._exchange.exchanged(credential, caller.address)
+        return await call(_metadata(method, caller, bearer(exchanged.text)))
 
     def _is_of_this_site(self, headers: Mapping[str, str], *, unless_told: bool) -> bool:
         """Whether a page of Kiln's own sent a request, as browsers say.

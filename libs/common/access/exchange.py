@@ -26,8 +26,14 @@ MAX_FOREIGN_AT_ONCE: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
-class _Exchanged:
-    """A token, and when to ask for the next: halfway to its end, so that callers go on while the auth service restarts."""
+class Exchanged:
+    """What a credential was exchanged for.
+
+    Attributes:
+        text: The access token.
+        token: What it says, verified.
+        renew_at: When to ask for the next: halfway to its end, so that callers go on while the auth service restarts.
+    """
 
     text: str
     token: AccessToken
@@ -55,12 +61,20 @@ class Exchange:
         self._stub = stub
         self.state = state
         self._clock = clock
-        self._remembered: Bounded[bytes, _Exchanged] = Bounded(MAX_REMEMBERED)
-        self._asking: dict[bytes, asyncio.Task[_Exchanged]] = {}
+        self._remembered: Bounded[bytes, Exchanged] = Bounded(MAX_REMEMBERED)
+        self._asking: dict[bytes, asyncio.Task[Exchanged]] = {}
         self._refused: Bounded[bytes, tuple[float, KilnError]] = Bounded(MAX_REMEMBERED)
         self._foreign_asking = 0
 
-    async def token(self, credential: str, address: str) -> str:
+    def remembered(self, credential: str) -> Exchanged | None:
+        """What is remembered for a credential and still true; None where `exchanged` must be asked, also for the next in time."""
+        known = self._remembered.get(_key(credential))
+        # Asked for every call of every caller: a token is renewed well before it ends.
+        if known is None or self._clock() >= known.renew_at or self.state.is_stale(known.token):
+            return None
+        return known
+
+    async def exchanged(self, credential: str, address: str) -> Exchanged:
         """An access token for an API key, a session's token, or a token of an issuer that the auth service trusts.
 
         Args:
@@ -74,36 +88,20 @@ class Exchange:
             Unavailable: the auth service is away, or its keys are not known yet, and the credential was not seen lately.
         """
         key = _key(credential)
-        return (self._good(key, credential, address) or await self._anew(key, credential, address)).text
-
-    async def access_token(self, credential: str, address: str) -> AccessToken:
-        """What the same token says, which was verified when it was exchanged.
-
-        Raises:
-            Unauthenticated, PermissionDenied, ResourceExhausted, Unavailable: as `token`.
-        """
-        key = _key(credential)
-        return (self._good(key, credential, address) or await self._anew(key, credential, address)).token
+        known, now = self._remembered.get(key), self._clock()
+        if known is None or now >= known.token.expires_at or self.state.is_stale(known.token):
+            # Without the keys that come with it no answer is understood.
+            await self.state.first_word()
+            return await asyncio.shield(self._ask(key, credential, address))
+        if now >= known.renew_at:
+            self._ask(key, credential, address)
+        return known
 
     def forget(self, credential: str) -> None:
         """The token of a credential was refused because it is no longer true, which is known elsewhere a moment before it is here."""
         self._remembered.pop(_key(credential), None)
 
-    def _good(self, key: bytes, credential: str, address: str) -> _Exchanged | None:
-        """What is remembered and still true."""
-        known, now = self._remembered.get(key), self._clock()
-        if known is None or now >= known.token.expires_at or self.state.is_stale(known.token):
-            return None
-        if now >= known.renew_at:
-            self._ask(key, credential, address)
-        return known
-
-    async def _anew(self, key: bytes, credential: str, address: str) -> _Exchanged:
-        # Without the keys that come with it no answer is understood.
-        await self.state.first_word()
-        return await asyncio.shield(self._ask(key, credential, address))
-
-    def _ask(self, key: bytes, credential: str, address: str) -> "asyncio.Task[_Exchanged]":
+    def _ask(self, key: bytes, credential: str, address: str) -> "asyncio.Task[Exchanged]":
         """Asks, once for all who want it at the same time."""
         task = self._asking.get(key)
         if task is None:
@@ -111,7 +109,7 @@ class Exchange:
             task.add_done_callback(lambda done: self._asked(key, done))
         return task
 
-    def _asked(self, key: bytes, task: "asyncio.Task[_Exchanged]") -> None:
+    def _asked(self, key: bytes, task: "asyncio.Task[Exchanged]") -> None:
         del self._asking[key]
         # Where it was asked ahead of time, nobody else looks.
         if not task.cancelled() and isinstance(error := task.exception(), Unauthenticated | PermissionDenied):
@@ -119,7 +117,7 @@ class Exchange:
         elif not task.cancelled() and error is not None:
             logger().warning("exchange_failed", error=error.message if isinstance(error, KilnError) else repr(error))
 
-    async def _exchange(self, key: bytes, credential: str, address: str) -> _Exchanged:
+    async def _exchange(self, key: bytes, credential: str, address: str) -> Exchanged:
         message = pb.ExchangeCredentialRequest(credential=credential, address=address)
         if parse_credential(credential) is not None:
             answer = await self._stub.ExchangeCredential(message)
@@ -129,7 +127,7 @@ class Exchange:
             raise Unauthenticated("the credential is none that Kiln gave out, or was changed on its way", reason="BAD_CREDENTIALS")
         token = self._verified(answer.access_token)
         now = self._clock()
-        exchanged = _Exchanged(answer.access_token, token, now + (token.expires_at - now) / 2)
+        exchanged = Exchanged(answer.access_token, token, now + (token.expires_at - now) / 2)
         self._remembered.put(key, exchanged)
         return exchanged
 

@@ -116,13 +116,21 @@ class TokenGuard:
 
     def recall(self, policy: Policy, authorization: str) -> AccessToken | None:
         """See `Guard`."""
+        if policy.access is Access.PUBLIC:
+            return None
         token = self._seen.get(authorization)
         if token is None:
-            return None
-        if token.expires_at <= self._clock():
+            # Not one of those; it may have been exchanged for one.
+            text = presented(authorization)
+            exchanged = self._exchange.remembered(text) if text else None
+            if exchanged is None:
+                return None
+            token = exchanged.token
+            self._check_heard(self._grace_seconds)
+        elif token.expires_at <= self._clock():
             del self._seen[authorization]
             return None
-        if token.principal.role is not Role.SERVICE:
+        elif token.principal.role is not Role.SERVICE:
             self._check_still_true(token)
         _authorize(policy, token.principal)
         return token
@@ -157,9 +165,9 @@ class TokenGuard:
             await self._state.first_word()
             self._check_heard(self._grace_seconds)
             # Not remembered here: the exchange does that, and knows when to ask again.
-            token = await self._exchange.access_token(text, address)
-            self._check_still_true(token)
-            return token
+            exchanged = await self._exchange.exchanged(text, address)
+            self._check_still_true(exchanged.token)
+            return exchanged.token
         if _type_of(text) == service_tokens.TYPE:
             return self._remember(authorization, AccessToken(*_service(self._services, text)))
         await self._state.first_word()

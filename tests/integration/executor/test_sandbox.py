@@ -1152,7 +1152,9 @@ async def test_closing_leaves_no_process_behind_whatever_runs() -> None:
 
     assert len(mine) >= 3
     assert not any(process.is_running() for process in mine)
-    assert {type(outcome) for outcome in await asyncio.gather(*loops, return_exceptions=True)} <= {Outcome, asyncio.CancelledError}
+    # One that a worker has just given back asks for a place that there is not any more.
+    ends = {type(outcome) for outcome in await asyncio.gather(*loops, return_exceptions=True)}
+    assert ends <= {Outcome, asyncio.CancelledError, StartFailed}
 
 
 async def test_a_worker_has_no_secrets_and_no_files_and_no_way_to_more(monkeypatch: pytest.MonkeyPatch) -> None:

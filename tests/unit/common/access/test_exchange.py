@@ -39,6 +39,10 @@ class World:
         self.auth.principals[text] = principal or dev()
         return text
 
+    async def token(self, credential: str) -> str:
+        """What a credential is exchanged for."""
+        return (await self.exchange.exchanged(credential, HERE)).text
+
     def principal(self, text: str) -> Principal:
         """Whom a token is of."""
         return verify(text, self.signer.public).principal
@@ -46,7 +50,7 @@ class World:
     async def refusal(self, credential: str, kind: type[KilnError] = Unauthenticated) -> KilnError:
         """How an exchange fails."""
         with pytest.raises(kind) as caught:
-            await self.exchange.token(credential, HERE)
+            await self.exchange.exchanged(credential, HERE)
         return caught.value
 
     async def settled(self) -> None:
@@ -64,7 +68,7 @@ async def test_a_credential_is_exchanged_once_and_remembered(world: World, kind:
     principal = dev()
     credential = world.credential(principal, kind)
 
-    tokens = [await world.exchange.token(credential, HERE) for _ in range(5)]
+    tokens = [await world.token(credential) for _ in range(5)]
 
     assert len(set(tokens)) == 1
     assert world.principal(tokens[0]) == principal
@@ -74,7 +78,7 @@ async def test_a_credential_is_exchanged_once_and_remembered(world: World, kind:
 async def test_many_who_want_it_at_the_same_time_ask_once(world: World) -> None:
     credential, other = world.credential(), world.credential()
     world.auth.gate.clear()
-    waiting = [asyncio.create_task(world.exchange.token(one, HERE)) for one in [credential] * 50 + [other] * 50]
+    waiting = [asyncio.create_task(world.token(one)) for one in [credential] * 50 + [other] * 50]
     await until(lambda: len(world.auth.asked) == 2)
 
     world.auth.gate.set()
@@ -87,7 +91,7 @@ async def test_many_who_want_it_at_the_same_time_ask_once(world: World) -> None:
 async def test_one_who_goes_away_while_it_is_asked_takes_it_from_nobody(world: World) -> None:
     credential = world.credential()
     world.auth.gate.clear()
-    first, second = (asyncio.create_task(world.exchange.token(credential, HERE)) for _ in range(2))
+    first, second = (asyncio.create_task(world.token(credential)) for _ in range(2))
     await until(lambda: len(world.auth.asked) == 1)
 
     first.cancel()
@@ -101,9 +105,9 @@ async def test_one_who_goes_away_while_it_is_asked_takes_it_from_nobody(world: W
 async def test_a_refusal_is_the_same_for_all_who_wait_and_is_not_remembered(world: World) -> None:
     credential = new_credential(Kind.API_KEY).text
 
-    answers = await asyncio.gather(*(world.exchange.token(credential, HERE) for _ in range(3)), return_exceptions=True)
+    answers = await asyncio.gather(*(world.token(credential) for _ in range(3)), return_exceptions=True)
     world.auth.principals[credential] = dev()
-    later = await world.exchange.token(credential, HERE)
+    later = await world.token(credential)
 
     assert [isinstance(one, Unauthenticated) for one in answers] == [True] * 3
     assert world.principal(later) == world.auth.principals[credential]
@@ -121,15 +125,15 @@ async def test_what_nobody_was_given_is_refused_without_asking(world: World, tex
 
 async def test_a_token_is_renewed_halfway_without_keeping_anyone_waiting(world: World) -> None:
     credential = world.credential()
-    first = await world.exchange.token(credential, HERE)
+    first = await world.token(credential)
 
     world.clock.move(149)
-    early = await world.exchange.token(credential, HERE)
+    early = await world.token(credential)
     asked_early = len(world.auth.asked)
     world.clock.move(2)
     world.auth.gate.clear()
     world.auth.revision = 2
-    late = [await asyncio.wait_for(world.exchange.token(credential, HERE), 1) for _ in range(3)]
+    late = [await asyncio.wait_for(world.token(credential), 1) for _ in range(3)]
     world.auth.gate.set()
     await world.settled()
 
@@ -142,12 +146,12 @@ async def test_a_renewed_token_is_used_from_then_on() -> None:
     # Tokens are verified by the time that it is.
     world.clock.move(-200)
     credential = world.credential()
-    first = await world.exchange.token(credential, HERE)
+    first = await world.token(credential)
 
     world.clock.move(160)
-    await world.exchange.token(credential, HERE)
+    await world.token(credential)
     await world.settled()
-    second = await world.exchange.token(credential, HERE)
+    second = await world.token(credential)
 
     assert second != first
     assert verify(second, world.signer.public).expires_at == pytest.approx(world.clock.now + 300, abs=1)
@@ -155,14 +159,14 @@ async def test_a_renewed_token_is_used_from_then_on() -> None:
 
 async def test_while_auth_is_away_a_token_that_is_good_is_used_to_its_end(world: World) -> None:
     credential = world.credential()
-    first = await world.exchange.token(credential, HERE)
+    first = await world.token(credential)
     world.auth.principals.clear()
     world.auth.refusal = AWAY
 
     world.clock.move(298)
-    late = [await world.exchange.token(credential, HERE)]
+    late = [await world.token(credential)]
     await world.settled()
-    late.append(await world.exchange.token(credential, HERE))
+    late.append(await world.token(credential))
     await world.settled()
     world.clock.move(3)
 
@@ -172,11 +176,11 @@ async def test_while_auth_is_away_a_token_that_is_good_is_used_to_its_end(world:
 
 async def test_a_refusal_halfway_drops_what_was_remembered(world: World) -> None:
     credential = world.credential()
-    await world.exchange.token(credential, HERE)
+    await world.token(credential)
     world.auth.principals.clear()
 
     world.clock.move(151)
-    await world.exchange.token(credential, HERE)
+    await world.token(credential)
     await world.settled()
 
     assert (await world.refusal(credential)).reason == "BAD_CREDENTIALS"
@@ -184,27 +188,27 @@ async def test_a_refusal_halfway_drops_what_was_remembered(world: World) -> None
 
 async def test_any_other_failure_halfway_drops_nothing(world: World) -> None:
     credential = world.credential()
-    first = await world.exchange.token(credential, HERE)
+    first = await world.token(credential)
     world.auth.principals.clear()
     world.auth.refusal = Internal("broken")
 
     world.clock.move(151)
-    await world.exchange.token(credential, HERE)
+    await world.token(credential)
     await world.settled()
 
-    assert await world.exchange.token(credential, HERE) == first
+    assert await world.token(credential) == first
 
 
 @pytest.mark.parametrize("changed", ["id", "api_key"])
 async def test_a_token_that_is_stale_is_asked_for_again_and_waited_for(world: World, changed: str) -> None:
     principal = dev(api_key="a-key")
     credential = world.credential(principal)
-    first = await world.exchange.token(credential, HERE)
+    first = await world.token(credential)
     world.auth.revision = 2
 
     world.state.hear([], stale(getattr(principal, changed), 2))
-    second = await world.exchange.token(credential, HERE)
-    third = await world.exchange.token(credential, HERE)
+    second = await world.token(credential)
+    third = await world.token(credential)
 
     assert first != second == third
     assert verify(second, world.signer.public).revision == 2
@@ -214,7 +218,7 @@ async def test_a_token_that_is_stale_is_asked_for_again_and_waited_for(world: Wo
 async def test_a_stale_token_is_not_used_while_auth_is_away(world: World) -> None:
     principal = dev()
     credential = world.credential(principal)
-    await world.exchange.token(credential, HERE)
+    await world.token(credential)
     world.auth.principals.clear()
     world.auth.refusal = AWAY
 
@@ -225,11 +229,11 @@ async def test_a_stale_token_is_not_used_while_auth_is_away(world: World) -> Non
 
 async def test_what_is_forgotten_is_asked_again(world: World) -> None:
     credential = world.credential()
-    await world.exchange.token(credential, HERE)
+    await world.token(credential)
 
     world.exchange.forget(credential)
     world.exchange.forget("never seen")
-    await world.exchange.token(credential, HERE)
+    await world.token(credential)
 
     assert len(world.auth.asked) == 2
 
@@ -239,13 +243,13 @@ async def test_what_is_asked_before_auth_was_heard_waits_for_that() -> None:
     auth = FakeAuth(signer, REFUSAL)
     credential = new_credential(Kind.API_KEY).text
     auth.principals[credential] = dev()
-    token = asyncio.create_task(Exchange(auth, state).token(credential, HERE))
+    exchanging = asyncio.create_task(Exchange(auth, state).exchanged(credential, HERE))
     await asyncio.sleep(0)
     asked_before = list(auth.asked)
 
     state.begin([signer.jwk], [])
 
-    assert verify(await token, signer.public).principal == auth.principals[credential]
+    assert verify((await exchanging).text, signer.public).principal == auth.principals[credential]
     assert asked_before == []
 
 
@@ -263,11 +267,33 @@ async def test_that_a_token_of_auths_cannot_be_verified_is_no_fault_of_who_calls
     exchange = Exchange(auth, state)
 
     with pytest.raises(Unavailable) as caught:
-        await exchange.token(credential, HERE)
+        await exchange.exchanged(credential, HERE)
     state.begin([signer.jwk], [])
 
     assert (caught.value.reason, caught.value.retry_after) == ("STARTING", 1)
-    assert verify(await exchange.token(credential, HERE), signer.public).principal == auth.principals[credential]
+    assert verify((await exchange.exchanged(credential, HERE)).text, signer.public).principal == auth.principals[credential]
+
+
+async def test_what_is_remembered_needs_no_wait_until_it_is_time_to_renew_it(world: World) -> None:
+    credential = world.credential()
+    before = world.exchange.remembered(credential)
+    exchanged = await world.exchange.exchanged(credential, HERE)
+
+    at_once = world.exchange.remembered(credential)
+    world.clock.move(151)
+
+    assert (before, at_once) == (None, exchanged)
+    assert world.exchange.remembered(credential) is None
+
+
+async def test_what_is_no_longer_true_is_not_what_is_remembered(world: World) -> None:
+    principal = dev()
+    credential = world.credential(principal)
+    await world.token(credential)
+
+    world.state.hear([], stale(principal.id, 10))
+
+    assert world.exchange.remembered(credential) is None
 
 
 async def test_only_so_many_are_remembered_and_the_oldest_go_first(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,11 +301,11 @@ async def test_only_so_many_are_remembered_and_the_oldest_go_first(world: World,
     credentials = [world.credential() for _ in range(5)]
 
     for one in credentials:
-        await world.exchange.token(one, HERE)
+        await world.token(one)
     for one in credentials[2:]:
-        await world.exchange.token(one, HERE)
+        await world.token(one)
     asked = len(world.auth.asked)
-    await world.exchange.token(credentials[0], HERE)
+    await world.token(credentials[0])
 
     assert asked == 5
     assert len(world.auth.asked) == 6
@@ -290,12 +316,12 @@ async def test_who_was_asked_for_last_goes_last(world: World, monkeypatch: pytes
     monkeypatch.setattr(world.exchange._remembered, "most", 2)
     first, second, third = (world.credential() for _ in range(3))
     for one in (first, second):
-        await world.exchange.token(one, HERE)
+        await world.token(one)
     world.state.hear([], stale(world.auth.principals[first].id, 2))
     world.auth.revision = 2
 
     for one in (first, third, first):
-        await world.exchange.token(one, HERE)
+        await world.token(one)
 
     assert [one for one, _ in world.auth.asked] == [first, second, first, third]
 
@@ -303,7 +329,7 @@ async def test_who_was_asked_for_last_goes_last(world: World, monkeypatch: pytes
 async def test_nothing_that_is_remembered_has_the_credential(world: World) -> None:
     credential = world.credential()
 
-    await world.exchange.token(credential, HERE)
+    await world.token(credential)
 
     assert credential not in repr(vars(world.exchange))
 
@@ -319,7 +345,7 @@ async def test_a_token_of_somebody_elses_is_exchanged_once_and_remembered_like_a
     principal = dev()
     world.auth.principals[foreign()] = principal
 
-    tokens = [await world.exchange.token(foreign(), HERE) for _ in range(5)]
+    tokens = [await world.token(foreign()) for _ in range(5)]
 
     assert world.principal(tokens[0]) == principal
     assert world.auth.asked == [(foreign(), HERE)]
@@ -335,7 +361,7 @@ async def test_one_that_was_refused_is_refused_for_a_while_without_asking(world:
     world.auth.principals[foreign()] = dev()
 
     assert (heard, asked) == ({refusal.reason}, 1)
-    assert await world.exchange.token(foreign(), HERE)
+    assert await world.token(foreign())
 
 
 async def test_that_nobody_could_be_asked_is_no_refusal(world: World) -> None:
@@ -343,7 +369,7 @@ async def test_that_nobody_could_be_asked_is_no_refusal(world: World) -> None:
     await world.refusal(foreign(), Unavailable)
     world.auth.principals[foreign()] = dev()
 
-    assert await world.exchange.token(foreign(), HERE)
+    assert await world.token(foreign())
 
 
 async def test_refusals_are_not_remembered_without_end(world: World) -> None:
@@ -364,7 +390,7 @@ async def test_a_flood_of_made_up_tokens_leaves_the_auth_service_to_others(world
     await until(lambda: len(world.auth.asked) == module.MAX_FOREIGN_AT_ONCE)
 
     refused = await world.refusal(foreign(-1), ResourceExhausted)
-    own = asyncio.create_task(world.exchange.token(credential, HERE))
+    own = asyncio.create_task(world.token(credential))
     await until(lambda: len(world.auth.asked) == module.MAX_FOREIGN_AT_ONCE + 1)
     world.auth.gate.set()
     await asyncio.gather(*flood)

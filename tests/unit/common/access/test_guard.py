@@ -225,6 +225,18 @@ async def test_a_credential_that_has_ended_keeps_nobody_from_what_anyone_may_cal
     assert await world.asked(PUBLIC, "Bearer x") == OK
 
 
+async def test_a_token_that_has_ended_while_remembered_keeps_nobody_from_that_either() -> None:
+    world = World()
+    principal = dev()
+    header = world.header(principal)
+    await world.let_in(SIGNED_IN, header)
+
+    world.state.hear([], stale(principal.id, 10))
+
+    assert await world.asked(SIGNED_IN, header) == "STALE_TOKEN"
+    assert await world.asked(PUBLIC, header) == OK
+
+
 async def test_a_token_that_only_says_that_it_is_a_services_is_no_services() -> None:
     world = World()
     pretended = world.signer.signed(world.signer.claims(), typ="kiln-service+jwt")
@@ -272,6 +284,23 @@ async def test_an_api_key_is_exchanged_once_from_where_its_caller_is() -> None:
     assert world.auth.asked == [(header.removeprefix("Bearer "), HERE)]
 
 
+async def test_an_api_key_that_was_exchanged_is_recalled_for_the_grace_and_no_longer() -> None:
+    world = World()
+    principal = dev()
+    header = world.key(principal)
+    before = world.guard.recall(SIGNED_IN, header)
+    await world.guard.admit(SIGNED_IN, header, HERE)
+
+    token = world.guard.recall(SIGNED_IN, header)
+    world.hearing.move(GRACE_SECONDS + 1)
+
+    assert before is None
+    assert token is not None
+    assert token.principal == principal
+    with pytest.raises(Unavailable, match="cannot be reached"):
+        world.guard.recall(SIGNED_IN, header)
+
+
 async def test_an_api_key_that_is_revoked_is_refused_as_soon_as_that_is_heard() -> None:
     world = World()
     principal = dev(api_key="a-key")
@@ -312,7 +341,6 @@ async def test_a_token_is_refused_as_soon_as_a_change_is_heard_also_where_it_is_
     assert before == OK
     assert await world.asked(SIGNED_IN, seen) == "STALE_TOKEN"
     assert await world.asked(SIGNED_IN, unseen) == "STALE_TOKEN"
-    assert await world.asked(PUBLIC, seen) == "STALE_TOKEN"
     assert await world.asked(SIGNED_IN, world.header(principal, revision=3)) == OK
 
 
