@@ -9,11 +9,13 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, Self, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from libs.common.sealing import read_keys
+from libs.common.urls import is_safe_url
 
 SERVICES: Final = ("gateway", "registry", "compiler", "executor", "auth")
 PREFIX: Final = "KILN_"
@@ -35,6 +37,7 @@ SHARED: Final = frozenset(
         "KILN_AUTH",
         "KILN_AUTH_ADDRESS",
         "KILN_AUTH_GRACE_SECONDS",
+        "KILN_AUTH_PUBLIC_URL",
         "KILN_SERVICE_SECRET",
         "KILN_SEALING_KEY",
         "KILN_TLS_CERT_FILE",
@@ -103,6 +106,34 @@ class SealingSettings(DatabaseSettings):
     def _are_keys(cls, text: SecretStr) -> SecretStr:
         read_keys(text.get_secret_value())
         return text
+
+
+class PublicUrlSettings(BaseSettings):
+    """What those read who must know where browsers find Kiln."""
+
+    model_config = SettingsConfigDict(frozen=True, env_prefix=PREFIX, extra="ignore")
+
+    auth_public_url: str = Field(
+        "",
+        description="Where browsers find Kiln, for instance `https://kiln.example.com`. Identity providers send browsers back to "
+        "`/auth/oidc/<id>/callback` there; of https, cookies travel by TLS alone, also where a proxy in front of the gateway speaks that. "
+        "`make run` knows it where it serves a loopback address.",
+    )
+
+    @field_validator("auth_public_url")
+    @classmethod
+    def _is_a_url(cls, text: str) -> str:
+        if text and not is_safe_url(text):
+            raise ValueError("must be an https URL, or one of http on a loopback address")
+        parts = urlsplit(text)
+        if parts.path not in ("", "/") or parts.query or parts.fragment:
+            raise ValueError("must end behind its host and port: Kiln is found at the root")
+        return text
+
+    @property
+    def is_public_by_tls(self) -> bool:
+        """Whether browsers speak TLS, to the gateway or to what is in front of it."""
+        return urlsplit(self.auth_public_url).scheme == "https"
 
 
 class TlsSettings(BaseSettings):

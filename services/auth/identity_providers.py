@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
-from libs.common.loopback import is_loopback_host
+from libs.common.urls import is_safe_url
 
 MAX_PROVIDERS: Final = 20
 
@@ -94,18 +94,6 @@ def read_providers(text: str) -> tuple[Provider, ...]:
         if len({getattr(one, field) for one in providers}) < len(providers):
             raise ValueError(f"two identity providers have the same {field}")
     return providers
-
-
-def is_safe_url(text: str) -> bool:
-    """Whether a URL leads where nobody listens on the way: by https, or by http on this machine."""
-    try:
-        parts = urlsplit(text)
-        host, _ = parts.hostname or "", parts.port
-    except ValueError:
-        return False
-    if not host or parts.username is not None or not text.isascii() or not text.isprintable() or " " in text:
-        return False
-    return parts.scheme == "https" or (parts.scheme == "http" and is_loopback_host(host))
 
 
 def _read(given: Any, place: int) -> Provider:

@@ -17,7 +17,8 @@ from authlib.oauth2.client import OAuth2Client
 
 from libs.common.errors import KilnError, Unauthenticated, Unavailable
 from libs.common.logs import logger
-from services.auth.identity_providers import Provider, is_safe_url
+from libs.common.urls import is_safe_url
+from services.auth.identity_providers import Provider
 
 # For each question, however slowly the answer comes.
 ASK_SECONDS: Final = 4.0

@@ -1,15 +1,14 @@
 """Settings of the auth service."""
 
 from typing import Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from libs.common.settings import SealingSettings
-from services.auth.identity_providers import Provider, is_safe_url, read_providers
+from libs.common.settings import PublicUrlSettings, SealingSettings
+from services.auth.identity_providers import Provider, read_providers
 
 
-class Settings(SealingSettings):
+class Settings(SealingSettings, PublicUrlSettings):
     """What the auth service reads from its environment."""
 
     listen_address: str = Field("127.0.0.1:50052", description="Where the service's gRPC server listens.")
@@ -23,11 +22,6 @@ class Settings(SealingSettings):
         description="Identity providers by which users sign in (OpenID Connect), and whose tokens programs may present: a list in JSON, "
         "described in [Identity providers](../identity-providers.md).",
     )
-    auth_public_url: str = Field(
-        "",
-        description="Where browsers find Kiln, as the identity providers know it, for instance `https://kiln.example.com`: they send "
-        "browsers back to `/auth/oidc/<id>/callback` there. `make run` knows it where it serves a loopback address.",
-    )
 
     @property
     def providers(self) -> tuple[Provider, ...]:
@@ -38,16 +32,6 @@ class Settings(SealingSettings):
     @classmethod
     def _are_providers(cls, text: SecretStr) -> SecretStr:
         read_providers(text.get_secret_value())
-        return text
-
-    @field_validator("auth_public_url")
-    @classmethod
-    def _is_a_url(cls, text: str) -> str:
-        if text and not is_safe_url(text):
-            raise ValueError("must be an https URL, or one of http on a loopback address")
-        parts = urlsplit(text)
-        if parts.path not in ("", "/") or parts.query or parts.fragment:
-            raise ValueError("must end behind its host and port: Kiln is found at the root")
         return text
 
     @model_validator(mode="after")

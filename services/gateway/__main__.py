@@ -22,16 +22,17 @@ async def main() -> None:
     async with Process("gateway", settings, addresses) as process:
         certificate = certificate_of(settings)
         tls = certificate is not None
+        web_tls = tls or settings.is_public_by_tls
         if process.tokens and not tls and (open_to_others := [address for address in addresses if not is_loopback(address)]):
             logger().warning("no_tls", meaning="passwords and API keys travel in the clear", addresses=open_to_others)
-        callers = Callers(await process.exchange() if process.tokens else None, tls=tls)
+        callers = Callers(await process.exchange() if process.tokens else None, tls=web_tls)
         backends = await process.open(
             Backends(settings.service_addresses, process.tokens, connect_seconds=settings.gateway_connect_seconds)
         )
         # First, so that whoever is answered by REST finds the other there.
         front_door = await process.open(FrontDoor(settings, backends, callers, certificate))
         application = RestApplication(
-            routes(backends, callers, settings.grpc_address, tls=tls),
+            routes(backends, callers, settings.grpc_address, web_tls=web_tls, door_tls=tls),
             max_concurrent=settings.max_concurrent_calls,
             loopback_only=process.tokens is None,
         )

@@ -63,7 +63,7 @@ class Callers:
 
     Args:
         exchange: Of credentials; None where nobody asks who calls.
-        tls: Whether the gateway speaks it.
+        tls: Whether browsers speak it, to the gateway or to a proxy in front of it.
 
     Attributes:
         cookie: What browsers have their sessions in.
@@ -132,7 +132,7 @@ class Callers:
             return site in _OF_THIS_SITE
         if origin := headers.get("origin"):
             scheme, _, host = origin.partition("://")
-            # Without TLS of its own the gateway may stand behind something that speaks it.
+            # Where nobody has said that browsers speak TLS, they may do so all the same.
             return host == headers.get("host") and (scheme == "https" or not self._tls)
         return unless_told
 

@@ -19,7 +19,7 @@ class SessionCookie:
 
     @classmethod
     def of(cls, *, tls: bool) -> "SessionCookie":
-        """The cookie of an installation that speaks TLS, or that does not.
+        """The cookie of an installation that browsers find by TLS, or by plain HTTP.
 
         Browsers take `__Host-` by TLS alone and of no other host, not even one whose name ends alike. That of plain HTTP has another name:
         whoever can change what travels in the clear could set it, and must not so sign somebody in where TLS is spoken.

@@ -20,21 +20,22 @@ from services.gateway.transcoder import endpoints
 _INDEX: Final = Path(__file__).with_name("index.html")
 
 
-def routes(backends: Backends, callers: Callers, grpc_address: str, *, tls: bool) -> Routes[Endpoint]:
+def routes(backends: Backends, callers: Callers, grpc_address: str, *, web_tls: bool, door_tls: bool) -> Routes[Endpoint]:
     """Everything there is in REST: one route for each public RPC, and the gateway's own pages.
 
     Args:
         backends: Where calls go.
         callers: Who makes them.
         grpc_address: Of the front door, to show.
-        tls: Whether all of it is behind TLS.
+        web_tls: Whether browsers find it by TLS.
+        door_tls: Whether the front door speaks that.
     """
     table: Routes[Endpoint] = Routes()
-    index = Index(grpc_address, tls=tls)
+    index = Index(grpc_address, web_tls=web_tls, door_tls=door_tls)
     for rule, endpoint in endpoints(backends, callers):
         table.add(rule.method, rule.template, Going(endpoint, index) if endpoint.redirects else endpoint)
     table.add("GET", "/health", Health(backends))
-    table.add("GET", "/openapi.json", Static(openapi.document(tls=tls)))
+    table.add("GET", "/openapi.json", Static(openapi.document(tls=web_tls)))
     table.add("GET", "/", index)
     return table
 
@@ -70,11 +71,12 @@ class Index:
 
     Args:
         grpc_address: Of the front door, to show.
-        tls: Whether it is shown with TLS.
+        web_tls: Whether this is found by TLS.
+        door_tls: Whether the front door speaks that.
     """
 
-    def __init__(self, grpc_address: str, *, tls: bool) -> None:
-        self._tls = tls
+    def __init__(self, grpc_address: str, *, web_tls: bool, door_tls: bool) -> None:
+        self._web_tls, self._door_tls = web_tls, door_tls
         self._page = Template(_INDEX.read_text(encoding="utf-8"))
         self._grpc_address = grpc_address
         places = {"functions": "/functions", "languages": "/languages", "health": "/health", "openapi": "/openapi.json"}
@@ -91,7 +93,7 @@ class Index:
         host = request.headers.get("host", "")
         # The same machine, as the reader names it; the port may be published as another, which only an operator knows.
         door = f"{host.rpartition(':')[0] or host}:{self._grpc_address.rpartition(':')[2]}"
-        http, grpc = ("https://", "") if self._tls else ("", "-plaintext ")
+        http, grpc = "https://" if self._web_tls else "", "" if self._door_tls else "-plaintext "
         page = self._page.substitute(HTTP=http + escape(host), GRPC=grpc + escape(door), SAID=escape(said))
         return Answer(code, page.encode(), HTML, [("Vary", "Accept, Host")])
 

@@ -2,12 +2,12 @@
 
 from pydantic import Field
 
-from libs.common.settings import ProcessSettings, TlsSettings
+from libs.common.settings import ProcessSettings, PublicUrlSettings, TlsSettings
 
 MIB = 1024 * 1024
 
 
-class Settings(ProcessSettings, TlsSettings):
+class Settings(ProcessSettings, TlsSettings, PublicUrlSettings):
     """Where the gateway listens, whom it asks, and what it puts up with from a client."""
 
     http_address: str = Field("127.0.0.1:8080", description="Where REST is served.")

@@ -1,6 +1,7 @@
 """A gateway in front of services that answer as a test says."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,9 +74,9 @@ class GuardedGateway(Gateway):
     auth: PlayedAuth
 
 
-@pytest.fixture(scope="session")
-def shared_guarded_gateway(home: Path) -> Iterator[GuardedGateway]:
-    """One gateway for all tests of who calls."""
+@contextmanager
+def running_guarded_gateway(log: Path, **more: str) -> Iterator[GuardedGateway]:
+    """A gateway that asks who calls, with these settings besides."""
     http, grpc = (f"127.0.0.1:{port}" for port in free_ports(2))
     with running_services() as (address, services), playing_auth() as (auth_address, auth):
         settings = {
@@ -87,12 +88,20 @@ def shared_guarded_gateway(home: Path) -> Iterator[GuardedGateway]:
             "KILN_REGISTRY_ADDRESS": address,
             "KILN_COMPILER_ADDRESS": address,
             "KILN_EXECUTOR_ADDRESS": address,
+            **more,
         }
         with (
-            running_process("gateway", grpc, home / "guarded-gateway.log", **settings) as process,
+            running_process("gateway", grpc, log, **settings) as process,
             httpx.Client(base_url=f"http://{http}", timeout=20, trust_env=False) as client,
         ):
             yield GuardedGateway(http, grpc, client, services, process, auth)
+
+
+@pytest.fixture(scope="session")
+def shared_guarded_gateway(home: Path) -> Iterator[GuardedGateway]:
+    """One gateway for all tests of who calls."""
+    with running_guarded_gateway(home / "guarded-gateway.log") as gateway:
+        yield gateway
 
 
 @pytest.fixture
