@@ -27,8 +27,8 @@ class Concurrency:
         self._waiting: dict[UUID, deque[asyncio.Future[None]]] = {}
         self.most_of_many = most_of_many
         self.most_of_brief = max(most_of_many, most_of_brief)
-        self.share = asyncio.Semaphore(most_of_many)
-        self.more = 0
+        self._shares = asyncio.Semaphore(most_of_many)
+        self._more = 0
 
     def place(self, function: CatalogFunction) -> "_Place":
         """Counts one run of a function while a block lasts.
@@ -41,6 +41,25 @@ class Concurrency:
     def many(self) -> "Many":
         """For calls that come many at once."""
         return Many(self)
+
+    def take_more(self) -> bool:
+        """Takes one more run of brief ones, beyond the shares; whether there was room for that."""
+        if self._more >= self.most_of_brief - self.most_of_many:
+            return False
+        self._more += 1
+        return True
+
+    def give_more_back(self) -> None:
+        """Ends such a run."""
+        self._more -= 1
+
+    async def take_share(self) -> None:
+        """Waits for one of the shares that all runs of many have together."""
+        await self._shares.acquire()
+
+    def give_share_back(self) -> None:
+        """Gives it to the next."""
+        self._shares.release()
 
     async def room(self, function: CatalogFunction) -> None:
         """Returns once there is room for one more run of a function."""
@@ -121,21 +140,19 @@ class Many:
 
     async def take(self) -> bool:
         """Waits for a share, or takes one more. Whether it is that."""
-        concurrency = self._concurrency
-        if self._more < self._allowed and concurrency.more < concurrency.most_of_brief - concurrency.most_of_many:
+        if self._more < self._allowed and self._concurrency.take_more():
             self._more += 1
-            concurrency.more += 1
             return True
-        await concurrency.share.acquire()
+        await self._concurrency.take_share()
         return False
 
     def give_back(self, seconds: float, *, is_more: bool) -> None:
         """A run has ended, which took so long."""
         if is_more:
             self._more -= 1
-            self._concurrency.more -= 1
+            self._concurrency.give_more_back()
         else:
-            self._concurrency.share.release()
+            self._concurrency.give_share_back()
         self._allowed = self._allowed + 1 if seconds < _BRIEF_SECONDS else 0
 
 
