@@ -47,7 +47,7 @@ WHERE id IN (
             WHERE e.function_id = $1
               AND ($2::uuid IS NULL OR e.id < $2)
               AND ($3::text IS NULL OR e.status = $3)
-              AND ($4::text IS NULL OR e.error_type = $4)
+              AND ($4::text IS NULL OR (e.error_type = $4 AND e.status = 'FAILED'))
               AND ($5::integer IS NULL OR e.function_version = $5)
               AND ($6::timestamptz IS NULL OR (e.started_at >= $6 AND e.id >= executor.first_id($6 - interval '5 minutes')))
               AND ($7::timestamptz IS NULL OR (e.started_at < $7 AND e.id < executor.first_id($7 + interval '1 millisecond')))

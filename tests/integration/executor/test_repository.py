@@ -365,7 +365,8 @@ async def test_finding_a_run_by_its_id_touches_one_partition(empty: Database) ->
     assert partition_name(moment_of(execution.created_at)).removeprefix("executor.") in scans[0]
 
 
-async def test_failed_runs_are_found_without_reading_the_others(empty: Database) -> None:
+@pytest.mark.parametrize("wanted", ["'FAILED', NULL", "NULL, 'PLATFORM'", "'FAILED', 'PLATFORM'"], ids=["status", "error type", "both"])
+async def test_failed_runs_are_found_without_reading_the_others(empty: Database, wanted: str) -> None:
     repository = ExecutionRepository(empty, uuid7())
     await repository.create_partitions()
     function_id = uuid7()
@@ -374,7 +375,7 @@ async def test_failed_runs_are_found_without_reading_the_others(empty: Database)
 
     async with empty.connection() as connection:
         await connection.execute(f"PREPARE list AS {QUERIES.list_executions}")
-        of_list = f"'{function_id}', NULL, 'FAILED', NULL, NULL, NULL, NULL, 51, {HUGE}"
+        of_list = f"'{function_id}', NULL, {wanted}, NULL, NULL, NULL, 51, {HUGE}"
         plan = await connection.fetch(f"EXPLAIN (ANALYZE, COSTS OFF) EXECUTE list({of_list})")
         await connection.execute("DEALLOCATE list")
 
