@@ -17,6 +17,7 @@ from libs.local.ports import free_ports
 
 ROOT: Final = Path(__file__).parents[1]
 _UP_SECONDS: Final = 120
+_RUNNER: Final = "libs.local"
 # At rest it uses so little of one core for so long.
 _QUIET_SECONDS: Final = 4.0
 _QUIET_SHARE: Final = 0.05
@@ -35,7 +36,7 @@ def running(**settings: str) -> Iterator[httpx.Client]:
             "KILN_LOG_LEVEL": "warning",
             **settings,
         }
-        process = subprocess.Popen([sys.executable, "-m", "libs.local"], cwd=ROOT, env=environment, stdout=sys.stderr)
+        process = subprocess.Popen([sys.executable, "-m", _RUNNER], cwd=ROOT, env=environment, stdout=sys.stderr)
         try:
             with httpx.Client(base_url=f"http://127.0.0.1:{http_port}", timeout=60) as client:
                 _wait(client, process)
@@ -83,13 +84,21 @@ def rest() -> None:
 
 
 def _processor_seconds() -> float:
-    """Of all processes below this one that are there now."""
+    """Of all processes of platforms that were started here; a reference may never come to rest."""
     total = 0.0
-    for process in psutil.Process().children(recursive=True):
+    for runner in psutil.Process().children():
         with suppress(psutil.Error):
-            times = process.cpu_times()
-            total += times.user + times.system
+            if _RUNNER in runner.cmdline():
+                total += sum(map(_own_seconds, [runner, *runner.children(recursive=True)]))
     return total
+
+
+def _own_seconds(process: psutil.Process) -> float:
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return times.user + times.system
 
 
 def create(client: httpx.Client, name: str, source: str, *, language: str = "assemblyscript") -> None:
