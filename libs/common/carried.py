@@ -7,12 +7,14 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, ClassVar, Final, cast
 
 import grpc
+from google.protobuf.message import DecodeError
 from kiln.carrier.v1 import carrier_pb2 as pb
 
 from libs.common import status
+from libs.common.access.bearer import AUTHORIZATION
 from libs.common.carrier import Metadata
 from libs.common.errors import ResourceExhausted, Unavailable, Unimplemented
-from libs.common.frames import AROUND_BYTES, FRAME_BYTES, MAX_FRAME_BYTES, SIGN, Frames
+from libs.common.frames import AROUND_BYTES, FRAME_BYTES, MAX_FRAME_BYTES, MAX_PRESENTED, SIGN, Frames
 from libs.common.interceptors import ServerInterceptor
 from libs.common.policy import policy_of
 from libs.common.served import set_status, shown
@@ -57,8 +59,36 @@ class Handlers:
         """Called by generated code, with the same once more."""
 
 
+class Presented:
+    """What numbers stand for on one connection."""
+
+    def __init__(self) -> None:
+        self._values: dict[int, str] = {}
+
+    def by(self, call: pb.Call) -> str:
+        """What a call presents, which is the next on the connection; empty for nothing.
+
+        Raises:
+            DecodeError: its number stands for nothing.
+        """
+        number = call.authorization
+        if not number:
+            return ""
+        if value := call.authorization_value:
+            if number > MAX_PRESENTED:
+                raise DecodeError(f"{number} is no number for what is presented")
+            self._values[number] = value
+        elif number not in self._values:
+            raise DecodeError(f"nothing was presented as number {number}")
+        return self._values[number]
+
+
 class Context:
     """What a handler finds of its call: of gRPC's own context, what Kiln uses.
+
+    Args:
+        call: As it came.
+        authorization: What it presents.
 
     Attributes:
         is_carried: Tells it from gRPC's own. What its metadata says of the caller can be believed, since only services may carry calls.
@@ -66,10 +96,11 @@ class Context:
 
     is_carried: ClassVar[bool] = True
 
-    __slots__ = ("_call", "_metadata", "_until", "answer")
+    __slots__ = ("_authorization", "_call", "_metadata", "_until", "answer")
 
-    def __init__(self, call: pb.Call) -> None:
+    def __init__(self, call: pb.Call, authorization: str = "") -> None:
         self._call = call
+        self._authorization = authorization
         self._metadata: Metadata | None = None
         self._until = time.monotonic() + call.timeout_ms / 1000 if call.timeout_ms else None
         self.answer = pb.Answer(number=call.number)
@@ -77,7 +108,7 @@ class Context:
     def invocation_metadata(self) -> Metadata:
         """What was sent along."""
         if self._metadata is None:
-            self._metadata = sent_along(self._call)
+            self._metadata = sent_along(self._call, self._authorization)
         return self._metadata
 
     def time_remaining(self) -> float | None:
@@ -120,6 +151,7 @@ class CarriedConnection(Frames):
     def __init__(self, handlers: Mapping[str, Handle]) -> None:
         super().__init__()
         self._handlers = handlers
+        self._presented = Presented()
         self._calls: dict[int, asyncio.Task[None]] = {}
         self._answers: deque[pb.Answer] = deque()
         self._is_asked = False
@@ -137,7 +169,7 @@ class CarriedConnection(Frames):
             return
         request = pb.CarryRequest.FromString(message)
         for call in request.calls:
-            self._calls[call.number] = self._loop.create_task(self._make(call))
+            self._calls[call.number] = self._loop.create_task(self._make(call, self._presented.by(call)))
         for number in request.cancelled:
             self._cancel(number)
         if request.ping:
@@ -201,8 +233,8 @@ class CarriedConnection(Frames):
         if self.is_ended:
             self.ended.set_result(None)
 
-    async def _make(self, call: pb.Call) -> None:
-        context = Context(call)
+    async def _make(self, call: pb.Call, authorization: str) -> None:
+        context = Context(call, authorization)
         try:
             handle = self._handlers.get(call.method)
             if self._is_draining:
@@ -222,7 +254,10 @@ class CarriedConnection(Frames):
         self.wake(len(self._answers))
 
 
-def sent_along(call: pb.Call) -> Metadata:
-    """The metadata of a call that was carried."""
+def sent_along(call: pb.Call, authorization: str) -> Metadata:
+    """The metadata of a call that was carried, with what it presents."""
     pairs = zip(call.metadata_keys, call.metadata_values, strict=True)
-    return [(key, value if key.endswith("-bin") else value.decode()) for key, value in pairs]
+    metadata: list[tuple[str, str | bytes]] = [(key, value if key.endswith("-bin") else value.decode()) for key, value in pairs]
+    if authorization:
+        metadata.append((AUTHORIZATION, authorization))
+    return metadata

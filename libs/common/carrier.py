@@ -18,7 +18,7 @@ from libs.common import status
 from libs.common.access.bearer import AUTHORIZATION, bearer
 from libs.common.access.service_tokens import ServiceTokens
 from libs.common.deadlines import Deadlines
-from libs.common.frames import AROUND_BYTES, FRAME_BYTES, Frames
+from libs.common.frames import AROUND_BYTES, FRAME_BYTES, MAX_PRESENTED, Frames
 from libs.common.logs import logger
 from libs.common.request import REQUEST_ID_HEADER
 
@@ -53,7 +53,8 @@ class Carrier:
         self._host = address.rpartition(":")[0].strip("[]")
         self._stub: Any = carrier_pb2_grpc.CarrierInternalStub(channel)
         self._number = 0
-        self._waiting: dict[int, pb.Call] = {}
+        # Each with what it presents.
+        self._waiting: dict[int, tuple[pb.Call, str]] = {}
         self._cancelled: list[int] = []
         self._pending: dict[int, asyncio.Future[pb.Answer]] = {}
         self._deadlines = Deadlines(self._expire)
@@ -89,7 +90,7 @@ class Carrier:
         self._number = number = self._number + 1
         pending: asyncio.Future[pb.Answer] = asyncio.get_running_loop().create_future()
         self._pending[number] = pending
-        self._waiting[number] = called(number, method, message, seconds, metadata)
+        self._waiting[number] = called(number, method, message, seconds, metadata), _presented(metadata)
         if self._link:
             self._link.wake(len(self._waiting))
         elif self._opening is None:
@@ -148,15 +149,17 @@ class Carrier:
             raise
         return link
 
-    def _next(self) -> pb.CarryRequest | None:
+    def _next(self, numbers: "Numbers") -> pb.CarryRequest | None:
         """As much of what waits as fits into a frame, which one call always does."""
         if not self._waiting and not self._cancelled:
             return None
         size, calls = 0, list[pb.Call]()
-        for call in self._waiting.values():
+        for call, authorization in self._waiting.values():
             size += len(call.message) + AROUND_BYTES
             if calls and size > FRAME_BYTES:
                 break
+            if authorization:
+                numbers.present(call, authorization)
             calls.append(call)
         for call in calls:
             del self._waiting[call.number]
@@ -195,6 +198,23 @@ class Carrier:
         return failed
 
 
+class Numbers:
+    """What stands on one connection for what is presented there."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+
+    def present(self, call: pb.Call, authorization: str) -> None:
+        """Has a call that is sent next present something, which is sent in full when it has no number yet."""
+        number = self._numbers.get(authorization)
+        if number is None:
+            is_full = len(self._numbers) >= MAX_PRESENTED
+            number = self._numbers.pop(next(iter(self._numbers))) if is_full else len(self._numbers) + 1
+            self._numbers[authorization] = number
+            call.authorization_value = authorization
+        call.authorization = number
+
+
 class _Link(Frames):
     """The caller's end of a connection.
 
@@ -212,11 +232,12 @@ class _Link(Frames):
     def __init__(
         self,
         ticket: bytes,
-        next_request: Callable[[], pb.CarryRequest | None],
+        next_request: Callable[[Numbers], pb.CarryRequest | None],
         take: Callable[[Sequence[pb.Answer]], None],
         broke: Callable[["_Link"], None],
     ) -> None:
         super().__init__()
+        self._numbers = Numbers()
         self._ticket, self._next_request, self._take_answers, self._broke = ticket, next_request, take, broke
         self.admitted: asyncio.Future[None] = self._loop.create_future()
         self.is_farewell_said = False
@@ -229,7 +250,7 @@ class _Link(Frames):
         self._transport.write(self._ticket)
 
     def next_message(self) -> bytes | None:
-        request = self._next_request()
+        request = self._next_request(self._numbers)
         return request.SerializeToString() if request else None
 
     def _look(self) -> None:
@@ -263,15 +284,23 @@ class _Link(Frames):
 
 
 def called(number: int, method: str, message: bytes, seconds: float, metadata: Metadata) -> pb.Call:
-    """A call as it is carried."""
+    """A call as it is carried, but for what it presents."""
+    sent = [pair for pair in metadata if pair[0] != AUTHORIZATION]
     return pb.Call(
         number=number,
         method=method,
         message=message,
         timeout_ms=max(1, round(seconds * 1000)),
-        metadata_keys=[key for key, _ in metadata],
-        metadata_values=[value.encode() if isinstance(value, str) else value for _, value in metadata],
+        metadata_keys=[key for key, _ in sent],
+        metadata_values=[value.encode() if isinstance(value, str) else value for _, value in sent],
     )
+
+
+def _presented(metadata: Metadata) -> str:
+    for key, value in metadata:
+        if key == AUTHORIZATION and isinstance(value, str):
+            return value
+    return ""
 
 
 def _told(answer: pb.Answer, metadata: Metadata) -> grpc.aio.AioRpcError:

@@ -19,6 +19,8 @@ FRAME_BYTES: Final = 512 << 10
 AROUND_BYTES: Final = 2 << 10
 # With so much to send nothing is gained by gathering more, and the other side could be at work.
 ENOUGH: Final = 16
+# How many values of `authorization` have a number on a connection at most: the oldest makes room.
+MAX_PRESENTED: Final = 1000
 # A frame that says something by being there.
 SIGN: Final = bytes(4)
 _LENGTH_BYTES: Final = 4

@@ -113,13 +113,13 @@ class Callers:
             return await call(_metadata(method, caller, caller.authorization))
         try:
             exchanged = self._exchange.remembered(credential) or await self._exchange.exchanged(credential, caller.address)
-            return await call(_metadata(method, caller, bearer(exchanged.text)))
+            return await call(_metadata(method, caller, exchanged.authorization))
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.UNAUTHENTICATED or status.from_rpc_error(error).reason != "STALE_TOKEN":
                 raise
         self._exchange.forget(credential)
         exchanged = await self._exchange.exchanged(credential, caller.address)
-        return await call(_metadata(method, caller, bearer(exchanged.text)))
+        return await call(_metadata(method, caller, exchanged.authorization))
 
     def _is_of_this_site(self, headers: Mapping[str, str], *, unless_told: bool) -> bool:
         """Whether a page of Kiln's own sent a request, as browsers say.

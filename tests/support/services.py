@@ -21,7 +21,7 @@ from kiln.executor.v1 import executor_pb2
 from kiln.registry.v1 import registry_pb2
 
 from libs.common import status
-from libs.common.carried import sent_along
+from libs.common.carried import Presented, sent_along
 from libs.common.carrier_servicer import TICKET_BYTES
 from libs.common.errors import KilnError
 from libs.common.frames import SIGN
@@ -154,11 +154,12 @@ class Services(grpc.GenericRpcHandler):
             if ticket not in self._tickets:
                 return
             self._tickets.remove(ticket)
+            presented = Presented()
             connection.sendall(SIGN)
             while True:
                 request = carrier_pb2.CarryRequest.FromString(unframed(coming))
                 for call in request.calls:
-                    calls[call.number] = _CarriedContext(call)
+                    calls[call.number] = _CarriedContext(call, presented.by(call))
                     Thread(target=make, args=(call, calls[call.number]), daemon=True).start()
                 for number in request.cancelled:
                     calls[number].cancel()
@@ -194,9 +195,9 @@ class _Aborted(Exception):
 class _CarriedContext:
     """Of gRPC's context, what tests use."""
 
-    def __init__(self, call: carrier_pb2.Call) -> None:
+    def __init__(self, call: carrier_pb2.Call, authorization: str) -> None:
         self.answer = carrier_pb2.Answer(number=call.number)
-        self.metadata = _by_name(sent_along(call))
+        self.metadata = _by_name(sent_along(call, authorization))
         self._callbacks: list[Callable[[], Any]] = []
 
     def add_callback(self, callback: Callable[[], Any]) -> None:

@@ -11,6 +11,7 @@ from kiln.auth.v1 import auth_pb2 as pb
 
 from libs.common import request
 from libs.common.access.access_tokens import AccessToken, verify
+from libs.common.access.bearer import bearer
 from libs.common.access.credentials import looks_like_credential, parse_credential
 from libs.common.access.foreign_tokens import foreign_issuer
 from libs.common.access.watch import TokenState
@@ -30,12 +31,12 @@ class Exchanged:
     """What a credential was exchanged for.
 
     Attributes:
-        text: The access token.
+        authorization: The access token, as it is presented.
         token: What it says, verified.
         renew_at: When to ask for the next: halfway to its end, so that callers go on while the auth service restarts.
     """
 
-    text: str
+    authorization: str
     token: AccessToken
     renew_at: float
 
@@ -127,7 +128,7 @@ class Exchange:
             raise Unauthenticated("the credential is none that Kiln gave out, or was changed on its way", reason="BAD_CREDENTIALS")
         token = self._verified(answer.access_token)
         now = self._clock()
-        exchanged = Exchanged(answer.access_token, token, now + (token.expires_at - now) / 2)
+        exchanged = Exchanged(bearer(answer.access_token), token, now + (token.expires_at - now) / 2)
         self._remembered.put(key, exchanged)
         return exchanged
 

@@ -138,8 +138,8 @@ async def test_calls_that_come_together_travel_together(carried: Carried, monkey
     sizes: list[int] = []
     plain = Carrier._next
 
-    def counted(carrier: Carrier) -> carrier_pb2.CarryRequest | None:
-        request = plain(carrier)
+    def counted(carrier: Carrier, *given: Any) -> carrier_pb2.CarryRequest | None:
+        request = plain(carrier, *given)
         sizes.append(len(request.calls) if request else 0)
         return request
 

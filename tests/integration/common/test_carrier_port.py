@@ -145,7 +145,14 @@ async def test_a_flood_of_connections_without_a_ticket_keeps_nobody_out_who_has_
         assert not await flood[-1].is_shut_out(0.05)
 
 
-@pytest.mark.parametrize("sent", [(MAX_FRAME_BYTES + 1).to_bytes(4), b"\xff\xff\xff\xff", b"\0\0\0\2\xff\xff"], ids=str)
+UNKNOWN = carrier_pb2.CarryRequest(calls=[carrier_pb2.Call(number=7, method=GET, authorization=5)]).SerializeToString()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [(MAX_FRAME_BYTES + 1).to_bytes(4), b"\xff\xff\xff\xff", b"\0\0\0\2\xff\xff", len(UNKNOWN).to_bytes(4) + UNKNOWN],
+    ids=["too large", "far too large", "no message", "a caller that was not told of"],
+)
 async def test_who_sends_what_is_no_frame_is_shut_out(served: Served, sent: bytes) -> None:
     async with visiting(served) as visit:
         await visit.let_in()

@@ -78,8 +78,8 @@ class World:
         handler: Any = grpc.unary_unary_rpc_method_handler(
             inner, request_deserializer=reader_of(method), response_serializer=lambda answer: answer.SerializeToString()
         )
-        said = (("x-kiln-caller-address", "192.0.2.7"), ("x-request-id", "request-7"), ("authorization", "Bearer x"))
-        context = Context(called(1, method, b"", timeout_ms / 1000, said))
+        said = (("x-kiln-caller-address", "192.0.2.7"), ("x-request-id", "request-7"))
+        context = Context(called(1, method, b"", timeout_ms / 1000, said), "Bearer x")
         await self.around.wrapped(method, handler).unary_unary(
             message if isinstance(message, bytes) else message.SerializeToString(), context
         )

@@ -41,7 +41,7 @@ class World:
 
     async def token(self, credential: str) -> str:
         """What a credential is exchanged for."""
-        return (await self.exchange.exchanged(credential, HERE)).text
+        return (await self.exchange.exchanged(credential, HERE)).authorization.removeprefix("Bearer ")
 
     def principal(self, text: str) -> Principal:
         """Whom a token is of."""
@@ -249,7 +249,7 @@ async def test_what_is_asked_before_auth_was_heard_waits_for_that() -> None:
 
     state.begin([signer.jwk], [])
 
-    assert verify((await exchanging).text, signer.public).principal == auth.principals[credential]
+    assert (await exchanging).token.principal == auth.principals[credential]
     assert asked_before == []
 
 
@@ -271,7 +271,7 @@ async def test_that_a_token_of_auths_cannot_be_verified_is_no_fault_of_who_calls
     state.begin([signer.jwk], [])
 
     assert (caught.value.reason, caught.value.retry_after) == ("STARTING", 1)
-    assert verify((await exchange.exchanged(credential, HERE)).text, signer.public).principal == auth.principals[credential]
+    assert (await exchange.exchanged(credential, HERE)).token.principal == auth.principals[credential]
 
 
 async def test_what_is_remembered_needs_no_wait_until_it_is_time_to_renew_it(world: World) -> None:

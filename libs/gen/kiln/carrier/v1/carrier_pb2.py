@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from kiln.options.v1 import options_pb2 as kiln_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dkiln/carrier/v1/carrier.proto\x12\x0fkiln.carrier.v1\x1a\x1dkiln/options/v1/options.proto\"\r\n\x0bOpenRequest\",\n\x0cOpenResponse\x12\x0c\n\x04port\x18\x01 \x01(\r\x12\x0e\n\x06ticket\x18\x02 \x01(\x0c\"U\n\x0c\x43\x61rryRequest\x12$\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x15.kiln.carrier.v1.Call\x12\x11\n\tcancelled\x18\x02 \x03(\x04\x12\x0c\n\x04ping\x18\x03 \x01(\x08\"{\n\x04\x43\x61ll\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\x0c\x12\x12\n\ntimeout_ms\x18\x04 \x01(\r\x12\x15\n\rmetadata_keys\x18\x05 \x03(\t\x12\x17\n\x0fmetadata_values\x18\x06 \x03(\x0c\"G\n\rCarryResponse\x12(\n\x07\x61nswers\x18\x01 \x03(\x0b\x32\x17.kiln.carrier.v1.Answer\x12\x0c\n\x04pong\x18\x02 \x01(\x08\"`\n\x06\x41nswer\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0c\n\x04\x63ode\x18\x02 \x01(\r\x12\x0f\n\x07\x64\x65tails\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\x0c\x12\x16\n\x0estatus_details\x18\x05 \x01(\x0c\x32g\n\x0f\x43\x61rrierInternal\x12T\n\x04Open\x12\x1c.kiln.carrier.v1.OpenRequest\x1a\x1d.kiln.carrier.v1.OpenResponse\"\x0f\x8a\xb5\x18\x0b\t\x00\x00\x00\x00\x00\x00\x14@\x18\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dkiln/carrier/v1/carrier.proto\x12\x0fkiln.carrier.v1\x1a\x1dkiln/options/v1/options.proto\"\r\n\x0bOpenRequest\",\n\x0cOpenResponse\x12\x0c\n\x04port\x18\x01 \x01(\r\x12\x0e\n\x06ticket\x18\x02 \x01(\x0c\"U\n\x0c\x43\x61rryRequest\x12$\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x15.kiln.carrier.v1.Call\x12\x11\n\tcancelled\x18\x02 \x03(\x04\x12\x0c\n\x04ping\x18\x03 \x01(\x08\"\xaf\x01\n\x04\x43\x61ll\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\x0c\x12\x12\n\ntimeout_ms\x18\x04 \x01(\r\x12\x15\n\rmetadata_keys\x18\x05 \x03(\t\x12\x17\n\x0fmetadata_values\x18\x06 \x03(\x0c\x12\x15\n\rauthorization\x18\x07 \x01(\r\x12\x1b\n\x13\x61uthorization_value\x18\x08 \x01(\t\"G\n\rCarryResponse\x12(\n\x07\x61nswers\x18\x01 \x03(\x0b\x32\x17.kiln.carrier.v1.Answer\x12\x0c\n\x04pong\x18\x02 \x01(\x08\"`\n\x06\x41nswer\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0c\n\x04\x63ode\x18\x02 \x01(\r\x12\x0f\n\x07\x64\x65tails\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\x0c\x12\x16\n\x0estatus_details\x18\x05 \x01(\x0c\x32g\n\x0f\x43\x61rrierInternal\x12T\n\x04Open\x12\x1c.kiln.carrier.v1.OpenRequest\x1a\x1d.kiln.carrier.v1.OpenResponse\"\x0f\x8a\xb5\x18\x0b\t\x00\x00\x00\x00\x00\x00\x14@\x18\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,12 +40,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OPENRESPONSE']._serialized_end=140
   _globals['_CARRYREQUEST']._serialized_start=142
   _globals['_CARRYREQUEST']._serialized_end=227
-  _globals['_CALL']._serialized_start=229
-  _globals['_CALL']._serialized_end=352
-  _globals['_CARRYRESPONSE']._serialized_start=354
-  _globals['_CARRYRESPONSE']._serialized_end=425
-  _globals['_ANSWER']._serialized_start=427
-  _globals['_ANSWER']._serialized_end=523
-  _globals['_CARRIERINTERNAL']._serialized_start=525
-  _globals['_CARRIERINTERNAL']._serialized_end=628
+  _globals['_CALL']._serialized_start=230
+  _globals['_CALL']._serialized_end=405
+  _globals['_CARRYRESPONSE']._serialized_start=407
+  _globals['_CARRYRESPONSE']._serialized_end=478
+  _globals['_ANSWER']._serialized_start=480
+  _globals['_ANSWER']._serialized_end=576
+  _globals['_CARRIERINTERNAL']._serialized_start=578
+  _globals['_CARRIERINTERNAL']._serialized_end=681
 # @@protoc_insertion_point(module_scope)

@@ -30,20 +30,24 @@ class CarryRequest(_message.Message):
     def __init__(self, calls: _Optional[_Iterable[_Union[Call, _Mapping]]] = ..., cancelled: _Optional[_Iterable[int]] = ..., ping: _Optional[bool] = ...) -> None: ...
 
 class Call(_message.Message):
-    __slots__ = ("number", "method", "message", "timeout_ms", "metadata_keys", "metadata_values")
+    __slots__ = ("number", "method", "message", "timeout_ms", "metadata_keys", "metadata_values", "authorization", "authorization_value")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     METHOD_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     METADATA_KEYS_FIELD_NUMBER: _ClassVar[int]
     METADATA_VALUES_FIELD_NUMBER: _ClassVar[int]
+    AUTHORIZATION_FIELD_NUMBER: _ClassVar[int]
+    AUTHORIZATION_VALUE_FIELD_NUMBER: _ClassVar[int]
     number: int
     method: str
     message: bytes
     timeout_ms: int
     metadata_keys: _containers.RepeatedScalarFieldContainer[str]
     metadata_values: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, number: _Optional[int] = ..., method: _Optional[str] = ..., message: _Optional[bytes] = ..., timeout_ms: _Optional[int] = ..., metadata_keys: _Optional[_Iterable[str]] = ..., metadata_values: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    authorization: int
+    authorization_value: str
+    def __init__(self, number: _Optional[int] = ..., method: _Optional[str] = ..., message: _Optional[bytes] = ..., timeout_ms: _Optional[int] = ..., metadata_keys: _Optional[_Iterable[str]] = ..., metadata_values: _Optional[_Iterable[bytes]] = ..., authorization: _Optional[int] = ..., authorization_value: _Optional[str] = ...) -> None: ...
 
 class CarryResponse(_message.Message):
     __slots__ = ("answers", "pong")
