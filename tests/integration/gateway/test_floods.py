@@ -76,7 +76,7 @@ async def test_a_flood_costs_little_and_calls_are_answered_while_it_goes_on(watc
             send_flood(hostile, FLOODS[flood])
 
     await watched.call()
-    allowed = HOSTILE * CALLS_FOR_A_FLOOD / 50 * await watched.work_of_calls(50)
+    work_of_a_call = await watched.work_of_calls(50) / 50
     reached, work, memory = len(watched.gateway.services.calls), watched.work(), watched.memory()
 
     calls = 0
@@ -87,7 +87,8 @@ async def test_a_flood_costs_little_and_calls_are_answered_while_it_goes_on(watc
     await asyncio.gather(*floods)
     await until(watched.is_at_rest)
 
-    assert watched.work() - work < allowed
+    # The calls meanwhile cost what calls cost; how many they are, the machine's speed says.
+    assert watched.work() - work < (HOSTILE * CALLS_FOR_A_FLOOD + calls) * work_of_a_call
     assert watched.memory() - memory < MORE_BYTES
     # What is taken back at once is mostly not asked of the service behind.
     assert len(watched.gateway.services.calls) - reached - 2 * calls < HOSTILE * CALLS_FOR_A_FLOOD
